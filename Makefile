@@ -1,0 +1,57 @@
+# `make` lists the targets. Everything runs in .venv, made from requirements.lock.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+UV_VERSION := 0.13.9
+# The newest suitable interpreter, or the one you name: make PYTHON_BASE=python3.12 setup
+PYTHON_BASE ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+# Overrides for `make train`, for example: make train ARGS="model=resnet18 trainer.epochs=10"
+ARGS ?=
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE := copy
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train evaluate test test-all lint format lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1 \t\2/' | column -t -s "$$(printf '\t')"
+
+setup: $(VENV)/.installed ## make .venv from the lock
+
+# uv is taken from PATH, or else installed with pip: it installs the lock in seconds instead of minutes.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON_BASE)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed and none was found on PATH; install one or name it: make PYTHON_BASE=/path/to/python $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON_BASE) -m venv $(VENV)
+	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet "uv==$(UV_VERSION)"
+	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip install --quiet --python $(PYTHON) --require-hashes -r requirements.lock
+	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+train: setup ## train on the embedded dataset and print where everything is (ARGS="key=value ...")
+	$(PYTHON) -m landuse.train $(ARGS)
+
+evaluate: setup ## open the test split of the newest run (ARGS="run=PATH ...")
+	$(PYTHON) -m landuse.evaluate $(ARGS)
+
+test: setup ## run the test suite with coverage
+	$(PYTHON) -m pytest $(ARGS)
+
+test-all: setup ## run the slow and browser tests too
+	$(PYTHON) -m pytest -m "" $(ARGS)
+
+lint: setup ## check style, types and files, as the commit hooks do
+	$(BIN)/pre-commit run --all-files
+
+format: setup ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## resolve pyproject.toml into requirements.lock, with hashes, for Python 3.11 to 3.13
+	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --prerelease=if-necessary-or-explicit --quiet --upgrade -o requirements.lock
+
+clean: ## remove .venv, caches and build products; data/ and outputs/ stay
+	rm -rf $(VENV) build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

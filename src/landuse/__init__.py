@@ -1,0 +1,1 @@
+"""Land-use classification in aerial and satellite images."""

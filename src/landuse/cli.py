@@ -1,0 +1,135 @@
+"""What every command shares: Hydra's composition in, typed configuration to the job, exit codes out.
+
+Nothing here imports torch; a job imports it in its own body, after the configuration has been found to be right.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from landuse.config import compose
+from landuse.config.schema import Config
+from landuse.errors import Interrupted, UserError
+
+EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How a job was called, beside its configuration."""
+
+    command: str
+    overrides: list[str]  # as typed, for example ["model=cnn", "trainer.lr=0.1"]
+    composed: DictConfig
+    output_dir: Path  # hydra.run.dir, or the job's folder in a multirun
+
+
+Job = Callable[[Config, Invocation], Any]
+
+
+class _UserErrorOfSingleRun(BaseException):
+    """Carries a UserError past Hydra, which would print a line of its own above the message for any Exception."""
+
+
+def run_command(command: str, job: Job) -> None:
+    """Compose the configuration from ``sys.argv``, run ``job`` on it, and exit with a status that says how it went.
+
+    0: done. 1: a failure of the program, with its traceback. 2: the user's mistake, in one or two sentences.
+    130, 143: interrupted by Ctrl-C or SIGTERM.
+    """
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
+    sys.argv[1:] = _hydra_arguments(command, sys.argv[1:])
+    compose.register()
+
+    @hydra.main(config_path=str(compose.config_dir()), config_name="config")
+    def task(composed: DictConfig) -> Any:
+        with _no_empty_folder(Path(HydraConfig.get().runtime.output_dir)) as output_dir:
+            try:
+                overrides = list(HydraConfig.get().overrides.task)
+                return job(compose.to_config(composed), Invocation(command, overrides, composed, output_dir))
+            except UserError as error:
+                if HydraConfig.get().mode is RunMode.MULTIRUN:
+                    raise  # one job of several: the sweeper decides
+                raise _UserErrorOfSingleRun(error) from error
+
+    try:
+        with _sigterm_as_exception():
+            task()
+    except _UserErrorOfSingleRun as single:
+        _exit_with_message(str(single.args[0]), wants_traceback)
+    except UserError as error:
+        _exit_with_message(str(error), wants_traceback)
+    except (HydraException, OmegaConfBaseException) as error:
+        _exit_with_message(compose.explain(error), wants_traceback)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.signal_number)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EXIT_FAILURE)
+
+
+def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
+    """Arguments for Hydra: the job's name, and ``debug=x`` and ``+experiment=x`` accepted beside the canonical form."""
+    canonical = []
+    for argument in arguments:
+        if argument.startswith("debug="):
+            argument = "+" + argument
+        elif argument.startswith("+experiment="):
+            argument = argument[1:]
+        canonical.append(argument)
+    defaults = [f"hydra.job.name={command}"]
+    if command != "train":  # the others write into the data folder or into the run they are given
+        defaults.append("hydra.run.dir=.")
+    return defaults + canonical
+
+
+@contextlib.contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[Path]:
+    """Remove the run folder that Hydra made, and empty parents, when a job ends without having written anything."""
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # not empty, or the current folder: it stays
+            for candidate in (folder, folder.parent, folder.parent.parent):
+                if candidate.resolve() == Path.cwd():
+                    break
+                candidate.rmdir()
+
+
+@contextlib.contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """SIGTERM unwinds the stack like Ctrl-C, so that files and trackers are closed."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _exit_with_message(message: str, wants_traceback: bool) -> None:
+    if wants_traceback:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)

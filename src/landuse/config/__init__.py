@@ -1,0 +1,1 @@
+"""The configuration tree: its keys (schema), its composition by Hydra (compose) and its rules (validate)."""

@@ -1,0 +1,201 @@
+"""Every configuration key of the framework, as dataclasses.
+
+The YAML files under ``conf/`` select among these groups and override values; they define no key of their own. The
+dataclasses double as the types that the rest of the code receives: nothing behind the composition sees a DictConfig.
+Rules that span several keys live in :mod:`landuse.config.validate`.
+
+No module imported here may import torch: ``--help`` and configuration errors must answer in a fraction of a second.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class ModelConfig:
+    """What every architecture has in common."""
+
+    kind: str = "cnn"  # which builder: cnn | torchvision | custom
+    name: str = "cnn"  # the architecture; for kind=torchvision any torchvision classifier
+    weights: str | None = None  # null: random; DEFAULT: torchvision's ImageNet weights; or a local file
+    freeze_backbone: bool = False  # train the classification head alone
+
+
+@dataclass
+class CNNConfig(ModelConfig):
+    """A plain stack of [convolution, max-pool, ReLU, batch norm] blocks with global average pooling; logits out."""
+
+    width: int = 32  # channels of the first block; doubled by each following block up to 8 x width
+    depth: int = 6  # number of blocks; each halves the image
+    kernel_size: int = 3  # odd; the padding keeps the size
+    dropout: float = 0.0  # probability, in front of the linear head
+
+
+@dataclass
+class TorchvisionConfig(ModelConfig):
+    """Any classifier of ``torchvision.models``, for any number of classes and input size."""
+
+    kind: str = "torchvision"
+    name: str = "resnet18"
+    stem: Literal["standard", "small"] = "standard"  # small: 3x3 instead of 7x7 first convolution (ResNets, small images)
+    params: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of the torchvision builder
+
+
+@dataclass
+class CustomModelConfig(ModelConfig):
+    """The user's own ``nn.Module``, built as ``target(num_classes=..., **params)``; must return logits (N, classes)."""
+
+    kind: str = "custom"
+    name: str = "custom"
+    target: str | None = None  # import path, such as my_package.nets.MyNet
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ArchiveConfig:
+    """Where a dataset's archive comes from and which content is accepted."""
+
+    url: str | None = None  # https://, http:// or file://
+    sha256: str | None = None  # of your own archive; replaces the registered checksums below
+    checksums: list[str] = field(default_factory=list)  # registered contents, "md5:<hex>" or "sha256:<hex>"
+
+
+@dataclass
+class SplitConfig:
+    """How images are divided into train, val and test."""
+
+    files: str | None = None  # folder with train.csv, val.csv, test.csv; lines "relative/path,label", extension ignored
+    fractions: list[float] = field(default_factory=lambda: [0.6, 0.2, 0.2])  # train, val, test; per class
+    seed: int = 0
+
+
+@dataclass
+class SyntheticConfig:
+    """The embedded dataset."""
+
+    images_per_class: int = 150
+    seed: int = 0
+
+
+@dataclass
+class DataConfig:
+    """A dataset, and how it is split and packed."""
+
+    name: str = "synthetic"
+    source: Literal["synthetic", "archive", "folder"] = "synthetic"
+    root: str | None = None  # source=folder: the folder that holds one folder of images per class
+    home: str = "${oc.env:LANDUSE_DATA,data}"  # downloads and packs live here
+    image_size: int = 64  # pixels; images are centre-cropped to a square and resized to this
+    max_images: int | None = None  # use at most this many images of each split (a seeded choice), for quick trials
+    archive: ArchiveConfig = field(default_factory=ArchiveConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass
+class AugmentConfig:
+    """Batched augmentation on the training device. Zero, false or null turns a part off."""
+
+    symmetries: bool = False  # the eight symmetries of the square; aerial images have no up
+    crop_scale: list[float] | None = None  # random square crop: [smallest, largest] fraction of the image's area
+    shift: float = 0.0  # random translation up to this fraction of the side, borders mirrored
+    size: int | None = None  # pixels of the training images; null: data.image_size. Validation always sees the latter
+    brightness: float = 0.0  # gain drawn from [1 - b, 1 + b]
+    contrast: float = 0.0  # likewise, about the image's mean grey
+    saturation: float = 0.0  # likewise, about each pixel's grey
+    hue: float = 0.0  # rotation of the colours by up to this fraction of a turn
+    erasing: float = 0.0  # probability that a rectangle is blanked
+    mixup: float = 0.0  # alpha of the Beta distribution that mixes two images
+    cutmix: float = 0.0  # alpha of the Beta distribution of the pasted area; with mixup also set, each batch takes one
+    mix_probability: float = 1.0  # share of the batches that are mixed
+    mix_epochs: float = 1.0  # share of the training, from its start, during which batches are mixed
+
+
+@dataclass
+class TrainerConfig:
+    """The training loop."""
+
+    device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
+    epochs: int = 40
+    batch_size: int = 64  # images per forward pass
+    accumulate: int = 1  # forward passes per optimiser step
+    optimizer: Literal["sgd", "adamw", "radam"] = "adamw"
+    lr: float = 2e-3  # peak learning rate
+    weight_decay: float = 1e-2  # not applied to biases and norms; decoupled for adamw and radam
+    momentum: float = 0.9  # sgd, with Nesterov's correction
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # adamw, radam
+    scheduler: Literal["cosine", "one_cycle", "step", "plateau", "constant"] = "cosine"
+    warmup_epochs: float = 1.0  # linear warm-up (one_cycle: length of the rise)
+    final_lr: float = 0.0  # cosine, one_cycle: fraction of lr at the end
+    decay_epochs: int = 10  # step: epochs between decays; plateau: epochs without improvement before one
+    decay_factor: float = 0.1  # step, plateau
+    early_stopping: int | None = None  # stop after this many epochs without improvement of monitor
+    monitor: Literal["val/accuracy", "val/loss"] = "val/accuracy"  # best checkpoint, early stopping, objective
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: inverse class frequency of the training split
+    clip_norm: float | None = None  # largest norm of the gradient
+    ema: float | None = None  # decay per step of the averaged weights, which are then validated and exported
+    resume: str = "never"  # never | auto (go on in this run folder) | path of a checkpoint or run folder
+    deterministic: bool = False  # deterministic algorithms: bit-identical reruns, a little slower
+    log_every: int = 50  # steps between looks at the running loss; each look waits for the device
+    limit_train_batches: int | None = None  # per epoch; for quick trials
+    limit_val_batches: int | None = None
+    overfit_batches: int | None = None  # train and validate on the first so many training batches, unaugmented
+    profile: bool = False  # write a trace of a few steps to <run>/profile/
+
+
+@dataclass
+class HardwareConfig:
+    """How the arithmetic is done. ``auto`` and null decide from the device and the model; the choice is recorded."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool | None = None
+    compile: bool = False  # torch.compile; slower for training on CPU
+    num_threads: int | None = None  # CPU threads; null: torch's choice
+    allocator: Literal["auto", "keep", "system"] = "auto"  # keep: glibc keeps freed memory (faster on CPU, larger peak)
+    dataset_on_device: bool | None = None  # hold the whole packed split in device memory
+
+
+@dataclass
+class TrackingConfig:
+    """Mirror of metrics.jsonl in Weights & Biases. The run never depends on it."""
+
+    mode: Literal["off", "offline", "online"] = "off"
+    project: str = "landuse"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class EvaluationConfig:
+    """What ``python -m landuse.evaluate`` does."""
+
+    split: Literal["test", "val"] = "test"
+    symmetries: bool = False  # test-time augmentation: average the probabilities over the eight symmetries
+    batch_size: int | None = None  # null: the training batch size
+
+
+@dataclass
+class Config:
+    """The whole tree; one for every command."""
+
+    seed: int = 0  # initialisation, data order and augmentation; the split has data.split.seed
+    experiment_name: str = "${data.name}_${model.name}"  # folder under outputs/<command>/
+    run_name: str = "${now:%Y-%m-%d_%H-%M-%S}"  # folder under outputs/<command>/<experiment_name>/
+    outputs: str = "outputs"  # root of all run folders; <outputs>/latest points at the newest training run
+    run: str | None = None  # evaluate, report: a run folder or its model/ folder; null: <outputs>/latest
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+MODEL_KINDS: dict[str, type[ModelConfig]] = {
+    "cnn": CNNConfig,
+    "torchvision": TorchvisionConfig,
+    "custom": CustomModelConfig,
+}

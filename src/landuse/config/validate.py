@@ -1,0 +1,185 @@
+"""Rules across keys, checked before any data is read and before torch is imported.
+
+Each rule raises :class:`UserError` with the key, its value, the rule and the remedy.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+from landuse.config.compose import wrong_choice
+from landuse.config.devices import DEVICE_FORM, has_mps, num_cuda_devices
+from landuse.config.schema import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    TrainerConfig,
+)
+from landuse.errors import UserError
+from landuse.models.rules import architecture_problems, model_problems
+
+FIXED_SIZE_MODELS = ("vit_", "maxvit_")
+LARGEST_IMAGE = 4096  # pixels; a square of this side is 48 MB of uint8
+
+
+def validate(config: Config) -> None:
+    """Check the whole tree.
+
+    Raises:
+        UserError: the first rule that is broken.
+    """
+    for problem in _problems(config):
+        raise UserError(problem)
+
+
+def validate_data(config: DataConfig) -> None:
+    """Check what download and preprocess need, whatever the rest of the tree says.
+
+    Raises:
+        UserError: the first rule that is broken.
+    """
+    for problem in _data(config):
+        raise UserError(problem)
+
+
+def _problems(config: Config) -> Iterator[str]:
+    yield from _data(config.data)
+    yield from _model(config)
+    yield from _augment(config.augment)
+    yield from _trainer(config.trainer)
+    yield from _device(config)
+
+
+def _data(data: DataConfig) -> Iterator[str]:
+    if not 8 <= data.image_size <= LARGEST_IMAGE:
+        yield f"data.image_size={data.image_size}: must lie between 8 and {LARGEST_IMAGE} pixels."
+    if data.max_images is not None and data.max_images < 1:
+        yield f"data.max_images={data.max_images}: must be at least 1, or null for all."
+    if data.source == "folder":
+        yield from _folder(data)
+    if data.source == "archive":
+        yield from _archive(data)
+    if data.source == "synthetic" and data.synthetic.images_per_class < 5:
+        yield f"data.synthetic.images_per_class={data.synthetic.images_per_class}: must be at least 5 to fill three splits."
+    yield from _split(data)
+
+
+def _folder(data: DataConfig) -> Iterator[str]:
+    if data.root is None:
+        yield f"data={data.name} needs data.root=PATH, a folder that holds one folder of images per class."
+    elif not Path(data.root).is_dir():
+        yield f"data.root={data.root}: no such folder. It must hold one folder of images per class."
+
+
+def _archive(data: DataConfig) -> Iterator[str]:
+    archive = data.archive
+    if not archive.url:
+        yield f"data={data.name} needs data.archive.url, an https://, http:// or file:// address of a zip or tar archive."
+    elif (scheme := urlparse(archive.url).scheme) not in ("https", "http", "file"):
+        yield f"data.archive.url={archive.url}: '{scheme}' is not a scheme it can read; give https://, http:// or file://."
+    if archive.sha256 is None and not archive.checksums:
+        yield "data.archive.sha256 is missing: an archive is only used when its content can be verified (sha256sum FILE)."
+    for checksum in ([f"sha256:{archive.sha256}"] if archive.sha256 is not None else archive.checksums):
+        algorithm, _, digest = checksum.partition(":")
+        length = {"md5": 32, "sha256": 64}.get(algorithm)
+        if length is None or len(digest) != length or any(c not in "0123456789abcdef" for c in digest.lower()):
+            yield f"The checksum '{checksum}' is not md5:<32 hex digits> or sha256:<64 hex digits>."
+
+
+def _split(data: DataConfig) -> Iterator[str]:
+    split = data.split
+    if split.files is not None:
+        missing = [name for name in ("train.csv", "val.csv", "test.csv") if not (Path(split.files) / name).is_file()]
+        if missing:
+            yield f"data.split.files={split.files}: the folder lacks {', '.join(missing)} (lines: relative/path,label)."
+    if len(split.fractions) != 3 or any(f <= 0 for f in split.fractions) or abs(sum(split.fractions) - 1) > 1e-6:
+        yield (
+            f"data.split.fractions={list(split.fractions)}: needs three positive numbers (train, val, test) that sum to 1, "
+            "such as [0.6,0.2,0.2]."
+        )
+
+
+def _model(config: Config) -> Iterator[str]:
+    size, train_size = config.data.image_size, config.augment.size or config.data.image_size
+    yield from model_problems(config.model, size)
+    yield from architecture_problems(config.model, train_size)
+    if train_size != size and config.model.name.startswith(FIXED_SIZE_MODELS):
+        yield f"augment.size={train_size}: {config.model.name} takes one image size only; leave it null."
+
+
+def _augment(augment: AugmentConfig) -> Iterator[str]:
+    if augment.crop_scale is not None:
+        scale = list(augment.crop_scale)
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            yield f"augment.crop_scale={scale}: needs [smallest, largest] with 0 < smallest <= largest <= 1, such as [0.6,1.0]."
+        if augment.shift:
+            yield f"augment.shift={augment.shift} and augment.crop_scale={scale} both move the image: set one to 0 or null."
+    if augment.size is not None and not 8 <= augment.size <= LARGEST_IMAGE:
+        yield f"augment.size={augment.size}: must lie between 8 and {LARGEST_IMAGE} pixels, or null."
+    for name, largest in (("shift", 0.5), ("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5), ("erasing", 1)):
+        value = getattr(augment, name)
+        if not 0 <= value <= largest:
+            yield f"augment.{name}={value}: must lie between 0 and {largest}."
+    for name in ("mixup", "cutmix"):
+        if getattr(augment, name) < 0:
+            yield f"augment.{name}={getattr(augment, name)}: is the alpha of a Beta distribution and must not be negative."
+    for name in ("mix_probability", "mix_epochs"):
+        if not 0 <= getattr(augment, name) <= 1:
+            yield f"augment.{name}={getattr(augment, name)}: must lie between 0 and 1."
+
+
+def _trainer(trainer: TrainerConfig) -> Iterator[str]:
+    for name in ("epochs", "batch_size", "accumulate", "log_every", "decay_epochs"):
+        if getattr(trainer, name) < 1:
+            yield f"trainer.{name}={getattr(trainer, name)}: must be at least 1."
+    for name in ("early_stopping", "limit_train_batches", "limit_val_batches", "overfit_batches"):
+        value = getattr(trainer, name)
+        if value is not None and value < 1:
+            yield f"trainer.{name}={value}: must be at least 1, or null."
+    if not (trainer.lr > 0 and math.isfinite(trainer.lr)):
+        yield f"trainer.lr={trainer.lr}: must be a positive number, such as 0.001."
+    if trainer.weight_decay < 0:
+        yield f"trainer.weight_decay={trainer.weight_decay}: must not be negative."
+    if not 0 <= trainer.momentum < 1:
+        yield f"trainer.momentum={trainer.momentum}: must lie in [0, 1)."
+    if len(trainer.betas) != 2 or not all(0 <= beta < 1 for beta in trainer.betas):
+        yield f"trainer.betas={list(trainer.betas)}: needs two numbers in [0, 1), such as [0.9,0.999]."
+    if not 0 <= trainer.label_smoothing < 1:
+        yield f"trainer.label_smoothing={trainer.label_smoothing}: must lie in [0, 1)."
+    if trainer.ema is not None and not 0 < trainer.ema < 1:
+        yield f"trainer.ema={trainer.ema}: must lie between 0 and 1, such as 0.999, or null."
+    if trainer.clip_norm is not None and trainer.clip_norm <= 0:
+        yield f"trainer.clip_norm={trainer.clip_norm}: must be positive, or null."
+    if not 0 < trainer.decay_factor < 1:
+        yield f"trainer.decay_factor={trainer.decay_factor}: must lie between 0 and 1."
+    if not 0 <= trainer.final_lr <= 1:
+        yield f"trainer.final_lr={trainer.final_lr}: is a fraction of trainer.lr and must lie between 0 and 1."
+    if trainer.scheduler != "constant" and not 0 <= trainer.warmup_epochs <= trainer.epochs:
+        yield (
+            f"trainer.warmup_epochs={trainer.warmup_epochs}: must lie between 0 and trainer.epochs={trainer.epochs}; "
+            "lower it or train longer."
+        )
+    if trainer.profile and (trainer.epochs > 1 or (trainer.limit_train_batches or 101) > 100):
+        yield "trainer.profile=true records every step: use +debug=profiler, or set trainer.epochs=1 and trainer.limit_train_batches."
+    if trainer.resume not in ("never", "auto") and not Path(trainer.resume).exists():
+        yield f"trainer.resume={trainer.resume}: is neither never nor auto, and no such checkpoint or run folder exists."
+
+
+def _device(config: Config) -> Iterator[str]:
+    device, hardware = config.trainer.device, config.hardware
+    if not DEVICE_FORM.fullmatch(device):
+        yield wrong_choice("trainer.device", device, ["auto", "cpu", "cuda", "cuda:0", "mps"])
+        return
+    if device.startswith("cuda"):
+        found, index = num_cuda_devices(), int(device.partition(":")[2] or 0)
+        if found == 0:
+            yield f"trainer.device={device}: this machine has no usable NVIDIA GPU; use trainer.device=cpu or auto."
+        elif index >= found:
+            yield f"trainer.device={device}: only {found} GPU(s) are visible; use cuda:0 to cuda:{found - 1}."
+    if device == "mps" and not has_mps():
+        yield "trainer.device=mps: needs a Mac with Apple silicon; use trainer.device=cpu or auto."
+    if device == "cpu" and hardware.precision == "fp16":
+        yield "hardware.precision=fp16 has no use on the CPU: use bf16, fp32 or auto."
+    if hardware.num_threads is not None and hardware.num_threads < 1:
+        yield f"hardware.num_threads={hardware.num_threads}: must be at least 1, or null."

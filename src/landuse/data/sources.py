@@ -1,0 +1,170 @@
+"""Where images come from: the generator, an archive, or a folder. All are a list of names and a way to read one.
+
+An archive is read in place and never unpacked, so nothing in it can write outside the pack.
+"""
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from landuse.config.schema import DataConfig, SyntheticConfig
+
+from landuse.data.archive import VerifiedArchive, obtain
+from landuse.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
+
+
+class Source(Protocol):
+    """A dataset before packing. Pickled into worker processes, so it opens its files anew in each."""
+
+    identity: str  # names the content: equal identities mean equal images
+    paths: list[str]  # "class/name.ext", relative to the folder of class folders, sorted
+
+    def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
+        """Image ``paths[index]`` as (size_px, size_px, 3) uint8 RGB; UserError names an image that cannot be read."""
+        ...
+
+
+def open_source(config: DataConfig) -> Source:
+    """The source that ``data.source`` names; downloads an archive first if need be."""
+    if config.source == "synthetic":
+        return SyntheticSource(config.synthetic)
+    if config.source == "archive":
+        return ArchiveSource(obtain(config.archive, Path(config.home)))
+    assert config.root is not None
+    return FolderSource(Path(config.root))
+
+
+def class_of(path: str) -> str:
+    """The class of "class/name.ext"."""
+    return path.partition("/")[0]
+
+
+class SyntheticSource:
+    """The embedded dataset: scenes drawn at the size that is asked for."""
+
+    def __init__(self, config: SyntheticConfig) -> None:
+        from landuse.data import synthetic
+
+        self._seed = config.seed
+        self.identity = f"synthetic:version={synthetic.VERSION},seed={config.seed},per_class={config.images_per_class}"
+        self.paths = [f"{name}/{name}{i:04d}.png" for name in synthetic.CLASSES for i in range(config.images_per_class)]
+
+    def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
+        from landuse.data import synthetic
+
+        name, _, file = self.paths[index].partition("/")
+        return synthetic.draw_scene(name, self._seed, int(file[len(name) : -len(".png")]), size_px)
+
+
+class FolderSource:
+    """A folder in which some folder holds one folder of images per class."""
+
+    def __init__(self, root: Path) -> None:
+        names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+        self.paths, prefix = _class_tree(names, f"data.root={root}")
+        self._root = root / prefix
+        digest = hashlib.sha256()
+        for name in self.paths:  # by content: a copy elsewhere has the same identity, an edited image another
+            digest.update(name.encode() + b"\0" + hashlib.sha256((self._root / name).read_bytes()).digest())
+        self.identity = f"folder:{digest.hexdigest()}"
+
+    def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
+        path = self._root / self.paths[index]
+        return decode(path.read_bytes(), str(path), size_px)
+
+
+class ArchiveSource:
+    """A zip or tar archive in which some folder holds one folder of images per class."""
+
+    def __init__(self, archive: VerifiedArchive) -> None:
+        self._path = archive.path
+        self.identity = archive.checksum
+        self.paths, self._prefix = _class_tree(self._names(), str(self._path))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_zip", "_tar")}
+
+    @cached_property
+    def _zip(self) -> zipfile.ZipFile | None:
+        return zipfile.ZipFile(self._path) if zipfile.is_zipfile(self._path) else None
+
+    @cached_property
+    def _tar(self) -> tarfile.TarFile:
+        try:
+            return tarfile.open(self._path)
+        except tarfile.TarError as error:
+            raise UserError(f"{self._path} is neither a zip nor a tar archive; data.archive.url must name one.") from error
+
+    def _names(self) -> list[str]:
+        if self._zip is not None:
+            return [entry.filename for entry in self._zip.infolist() if not entry.is_dir()]
+        return [entry.name for entry in self._tar.getmembers() if entry.isfile()]
+
+    def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
+        name = self._prefix + self.paths[index]
+        try:
+            if self._zip is not None:
+                content = self._zip.read(name)
+            else:
+                member = self._tar.extractfile(name)
+                assert member is not None
+                content = member.read()
+        except (zipfile.BadZipFile, tarfile.TarError, OSError) as error:
+            raise UserError(f"{name} in {self._path} cannot be read ({error}): the archive is damaged.") from error
+        return decode(content, f"{name} in {self._path}", size_px)
+
+
+def decode(content: bytes, origin: str, size_px: int) -> NDArray[np.uint8]:
+    """Decode, turn upright, cut the centre square and resize (bicubic, antialiased) to (size_px, size_px, 3) uint8 RGB.
+
+    Raises:
+        UserError: the content is not a readable image; names ``origin``.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{origin} is not a readable image ({error}): repair or remove it.") from error
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    if image.size != (size_px, size_px):
+        box = (left, top, left + side, top + side)
+        image = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(image)
+
+
+def _class_tree(names: list[str], origin: str) -> tuple[list[str], str]:
+    """The sorted "class/name.ext" of all images, and the prefix in front of the class folders.
+
+    Raises:
+        UserError: no image, fewer than two class folders, or class folders at different depths.
+    """
+    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)]
+    prefixes = {"/".join(PurePosixPath(name).parts[:-2]) for name in images if len(PurePosixPath(name).parts) >= 2}
+    if not prefixes:
+        raise UserError(
+            f"{origin}: no images found. Expected one folder per class with images ({', '.join(IMAGE_SUFFIXES)}) in it."
+        )
+    if len(prefixes) > 1:
+        shown = ", ".join(f"'{prefix or '.'}'" for prefix in sorted(prefixes)[:3])
+        raise UserError(f"{origin}: class folders lie in several places ({shown}). All must lie side by side in one folder.")
+    prefix = f"{found}/" if (found := prefixes.pop()) else ""
+    paths = sorted(name[len(prefix) :] for name in images if name.startswith(prefix) and name.count("/") == prefix.count("/") + 1)
+    classes = sorted({class_of(path) for path in paths})
+    if len(classes) < 2:
+        raise UserError(f"{origin}: only one class folder ('{classes[0]}') holds images; at least two are needed.")
+    return paths, prefix
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)

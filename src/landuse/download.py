@@ -1,0 +1,31 @@
+"""python -m landuse.download: fetch and verify the archive of ``data=``."""
+
+import logging
+from pathlib import Path
+
+from landuse.cli import Invocation, run_command
+from landuse.config.schema import Config
+from landuse.config.validate import validate_data
+from landuse.data.archive import obtain
+from landuse.tracking import logs
+
+log = logging.getLogger(__name__)
+
+
+def download(config: Config, call: Invocation) -> None:
+    """Download the archive unless it is there; datasets that have none need nothing.
+
+    Raises:
+        UserError: it cannot be fetched, or its content is not the expected one.
+    """
+    validate_data(config.data)
+    logs.to_stderr()
+    if config.data.source != "archive":
+        log.info("data=%s needs no download", config.data.name)
+        return
+    archive = obtain(config.data.archive, Path(config.data.home))
+    log.info("%s verified (%s)", archive.path, archive.checksum)
+
+
+if __name__ == "__main__":
+    run_command("download", download)

@@ -1,0 +1,195 @@
+"""A run folder, read into memory and checked, so that whoever shows it need not doubt it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from landuse.errors import UserError
+from landuse.evaluation.metrics import Summary
+
+NUMBER = (int, float)
+OPTIONAL_NUMBER = (int, float, type(None))
+OPTIONAL_TEXT = (str, type(None))
+Kinds = type | tuple[type, ...]
+
+HISTORY_KEYS: dict[str, Kinds] = {
+    "epoch": int, "train/loss": NUMBER, "val/loss": NUMBER, "val/accuracy": NUMBER, "lr": NUMBER,
+    "images_per_second": NUMBER, "seconds": NUMBER,
+}  # fmt: skip
+# A run that ended before its first epoch did has no best one, hence the nulls.
+SUMMARY_KEYS: dict[str, Kinds] = {
+    "best_epoch": (int, type(None)), "val/accuracy": OPTIONAL_NUMBER, "val/loss": OPTIONAL_NUMBER, "parameters": int,
+    "train_seconds": NUMBER, "images_per_second": OPTIONAL_NUMBER, "status": str,
+}  # fmt: skip
+EVALUATION_KEYS: dict[str, Kinds] = {
+    "num_images": int, "accuracy": NUMBER, "accuracy_ci95": list, "macro_f1": NUMBER, "loss": NUMBER, "ece": NUMBER,
+    "reliability": list, "per_class": dict, "confusion_matrix": list, "classes": list, "split": str,
+    "test_time_augmentation": bool, "data_fingerprint": OPTIONAL_TEXT, "split_fingerprint": OPTIONAL_TEXT,
+    "model_fingerprint": OPTIONAL_TEXT, "device": str, "precision": str, "seconds": NUMBER,
+}  # fmt: skip
+CLASS_KEYS: dict[str, Kinds] = {"precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "support": int}
+EVALUATE = "evaluate again: python -m landuse.evaluate run=<folder>"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER_BYTES = 33  # signature and header chunk, which holds width and height
+
+
+class ReportError(UserError, ValueError):
+    """A run folder cannot be shown; the message says why and what to do."""
+
+
+class Evaluation(Summary):
+    """Content of `evaluation.json`: the scores, and what was evaluated how."""
+
+    split: str
+    test_time_augmentation: bool
+    data_fingerprint: str | None
+    split_fingerprint: str | None
+    model_fingerprint: str | None
+    device: str
+    precision: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run folder holds.
+
+    Attributes:
+        folder: the run folder, as given.
+        config: `config.yaml` parsed, and `config_text` as it stands in the file.
+        history: lines of `metrics.jsonl`, one an epoch; empty when no epoch was finished.
+        summary: `summary.json`.
+        provenance: `provenance.json`.
+        evaluation: `evaluation.json`, or None where the run has not been evaluated.
+        figures: PNG files of `figures/` by their name without extension, in the order of the names.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    config_text: str
+    history: list[dict[str, float]]
+    summary: dict[str, Any]
+    provenance: dict[str, Any]
+    evaluation: Evaluation | None
+    figures: dict[str, bytes]
+
+    @property
+    def shown_folder(self) -> str:
+        """The run folder as one would type it: relative to the working folder where it lies inside."""
+        relative = os.path.relpath(self.folder)
+        return str(self.folder.absolute()) if relative.startswith(os.pardir) else Path(relative).as_posix()
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read and check the files of a run.
+
+    Raises:
+        ReportError: when the folder or a required file is missing, or a file is not what it should be.
+    """
+    if not folder.is_dir():
+        raise ReportError(
+            f"there is no run folder {folder}; pass one that `python -m landuse.train` made: run=<folder>"
+        )
+    config_text = _read_text(folder / "config.yaml")
+    return RunFiles(
+        folder=folder,
+        config=_parse_config(config_text, folder / "config.yaml"),
+        config_text=config_text,
+        history=_read_history(folder / "metrics.jsonl"),
+        summary=_read_json(folder / "summary.json", SUMMARY_KEYS),
+        provenance=_read_json(folder / "provenance.json", {}),
+        evaluation=_read_evaluation(folder),
+        figures={path.stem: _read_png(path) for path in sorted((folder / "figures").glob("*.png"))},
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ReportError(
+            f"{path} is missing: {path.parent} is not a training run, or it ended before the file was written;"
+            " pass run=<folder> of another run, or train again"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path} is damaged ({error}); train or evaluate again to write it anew") from error
+
+
+def _parse_config(text: str, path: Path) -> dict[str, Any]:
+    try:
+        config = OmegaConf.to_container(OmegaConf.create(text))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ReportError(f"{path} is not valid YAML ({_first_line(error)}); restore what the run wrote") from error
+    if not isinstance(config, dict):
+        raise ReportError(f"{path} holds no configuration (no mapping of keys to values); restore what the run wrote")
+    return cast(dict[str, Any], config)
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    lines = _read_text(path).splitlines()
+    return [_parse_json(line, HISTORY_KEYS, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _read_json(path: Path, keys: Mapping[str, Kinds]) -> dict[str, Any]:
+    return _parse_json(_read_text(path), keys, str(path))
+
+
+def _read_evaluation(folder: Path) -> Evaluation | None:
+    path = folder / "evaluation.json"
+    if not path.exists():
+        return None
+    record = _read_json(path, EVALUATION_KEYS)
+    classes, matrix, interval = record["classes"], record["confusion_matrix"], record["accuracy_ci95"]
+    if len(matrix) != len(classes) or not all(_is_list_of(row, int, len(classes)) for row in matrix):
+        raise ReportError(f"{path}: confusion_matrix is no table of counts for {len(classes)} classes; {EVALUATE}")
+    if not _is_list_of(interval, NUMBER, 2):
+        raise ReportError(f"{path}: accuracy_ci95 must be two numbers, got {interval!r}; {EVALUATE}")
+    if not _is_list_of(classes, str, len(record["per_class"])) or set(record["per_class"]) != set(classes):
+        raise ReportError(f"{path}: per_class and classes name different classes; {EVALUATE}")
+    for name, scores in record["per_class"].items():
+        _check(scores, CLASS_KEYS, f"{path}, per_class, {name}")
+    return cast(Evaluation, record)
+
+
+def _parse_json(text: str, keys: Mapping[str, Kinds], where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ReportError(f"{where} is not valid JSON ({error}); restore it, or train or evaluate again") from error
+    return _check(record, keys, where)
+
+
+def _check(record: object, keys: Mapping[str, Kinds], where: str) -> dict[str, Any]:
+    """Return `record` when it is a mapping that holds `keys` with values of those kinds."""
+    if not isinstance(record, dict):
+        raise ReportError(f"{where} holds no mapping of keys to values; train or evaluate again to write it anew")
+    for key, kinds in keys.items():
+        if key not in record:
+            raise ReportError(f"{where} lacks the key {key!r}; train or evaluate again to write it anew")
+        if not isinstance(record[key], kinds):
+            raise ReportError(
+                f"{where}: {key!r} has the unexpected value {record[key]!r}; train or evaluate again to write it anew"
+            )
+    return record
+
+
+def _is_list_of(value: object, kinds: Kinds, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(isinstance(item, kinds) for item in value)
+
+
+def _read_png(path: Path) -> bytes:
+    content = path.read_bytes()
+    if not content.startswith(PNG_SIGNATURE) or len(content) < PNG_HEADER_BYTES:
+        raise ReportError(f"{path} is not a PNG file; remove it, or evaluate again to draw it anew")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

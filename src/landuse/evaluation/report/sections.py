@@ -1,0 +1,213 @@
+"""The sections of a run's report but the evaluation, each a function from the run's files to HTML."""
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from landuse.evaluation.report.files import RunFiles
+from landuse.evaluation.report.markup import Html, tag
+from landuse.evaluation.report.parts import figure, names_table, number_cell, section, table
+from landuse.evaluation.report.wording import NBSP, duration, magnitude, percent, significant
+
+SECTIONS = ["Training", "Evaluation", "Configuration", "Repeat"]  # as linked at the top; in lower case, their anchors
+# Keys of `metrics.jsonl` with their heading and how their values are written.
+EPOCH_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "train/loss": ("training loss", "{:.4f}".format),
+    "val/loss": ("validation loss", "{:.4f}".format),
+    "val/accuracy": ("validation accuracy", percent),
+    "lr": ("learning rate", "{:.2e}".format),
+    "images_per_second": ("images/s", "{:,.0f}".format),
+    "seconds": ("seconds", "{:,.1f}".format),
+}
+FIGURES_OF_SECTIONS = {"curves", "confusion", "reliability", "per_class", "mistakes"}
+STATUS_NOTES = {
+    "interrupted": "The numbers are those of the best epoch so far.",
+    "failed": "train.log in the run folder says why. The numbers are those of the best epoch so far.",
+    "pruned": "The sweep stopped this trial early, because others did better at this point.",
+}
+
+
+def title(run: RunFiles) -> str:
+    """Model and data of the run, such as "resnet18 on ucmerced"."""
+    return f"{_group_name(run.config, 'model')} on {_group_name(run.config, 'data')}"
+
+
+def header(run: RunFiles) -> Html:
+    """What the run is, how it ended, its one number, and links to the sections."""
+    status = run.summary["status"]
+    badge = tag("span", status, class_="badge unfinished" if status in STATUS_NOTES else "badge")
+    links = tag("ul", *(tag("li", tag("a", name, href=f"#{name.lower()}")) for name in SECTIONS))
+    return tag(
+        "header",
+        tag("div", tag("h1", title(run)), badge, class_="title"),
+        tag("p", tag("code", run.shown_folder), class_="muted"),
+        _unfinished_note(run),
+        _headline(run),
+        _facts(run),
+        tag("nav", links, aria_label="Sections"),
+    )
+
+
+def training(run: RunFiles) -> Html:
+    """Curves, and every epoch as a table."""
+    if not run.history:
+        return section("training", "Training", tag("p", "No epoch was finished."))
+    last = run.history[-1]
+    alt = (
+        f"Curves over {len(run.history)} epochs. In the last, training loss {last['train/loss']:.3f},"
+        f" validation loss {last['val/loss']:.3f}, validation accuracy {percent(last['val/accuracy'])}."
+    )
+    caption = "The dotted line marks the epoch whose weights were kept; it was chosen on the validation split."
+    return section(
+        "training",
+        "Training",
+        tag("div", figure(run, "curves", alt, caption), _training_facts(run), class_="pair"),
+        tag("details", tag("summary", "Epoch by epoch"), _epoch_table(run)),
+    )
+
+
+def further_figures(run: RunFiles) -> Html:
+    """Figures that others have put into the folder of figures; nothing where there are none."""
+    names = [name for name in run.figures if name not in FIGURES_OF_SECTIONS]
+    if not names:
+        return Html()
+    return section("figures", "Further figures", *(figure(run, name, f"Figure {name}", name) for name in names))
+
+
+def configuration(run: RunFiles) -> Html:
+    """The resolved configuration and where the run came from."""
+    return section(
+        "configuration",
+        "Configuration and provenance",
+        tag("details", tag("summary", "Resolved configuration"), tag("pre", tag("code", run.config_text))),
+        tag("h3", "Provenance"),
+        names_table(
+            "Provenance", ((key.replace("_", " "), tag("code", value)) for key, value in _flattened(run.provenance))
+        ),
+    )
+
+
+def repeat(run: RunFiles) -> Html:
+    """The commands that make this run again."""
+    commit, command = run.provenance.get("git_commit"), run.provenance.get("command")
+    lines = [f"git checkout {commit}", "make setup"] if commit else []
+    if command:
+        lines.append(shlex.join(map(str, command)) if isinstance(command, list) else str(command))
+    if run.evaluation is not None:
+        lines.append("python -m landuse.evaluate")
+    note = Html()
+    if run.provenance.get("git_dirty"):
+        note = tag("p", "The code had changes that were not committed, so the commit alone does not repeat this run.",
+                   class_="warning")  # fmt: skip
+    return section("repeat", "Repeat this run", note, tag("pre", tag("code", "\n".join(lines))))
+
+
+def _unfinished_note(run: RunFiles) -> Html:
+    status = run.summary["status"]
+    if status not in STATUS_NOTES:
+        return Html()
+    ended = tag("strong", f"{status.capitalize()} after {_epochs(run)}. ")
+    return tag("p", ended, STATUS_NOTES[status], class_="warning")
+
+
+def _headline(run: RunFiles) -> Html:
+    """The accuracy: on the evaluated split with its interval, else on the validation split."""
+    record = run.evaluation
+    if record is not None:
+        lower, upper = record["accuracy_ci95"]
+        return tag(
+            "div",
+            tag("strong", percent(record["accuracy"])),
+            tag(
+                "div",
+                tag("p", f"accuracy on {record['num_images']:,} images of the {record['split']} split"),
+                tag("p", f"95{NBSP}% interval {percent(lower)} to {percent(upper)}", class_="muted"),
+                _range(record["accuracy"], lower, upper),
+            ),
+            class_="headline",
+        )
+    accuracy = run.summary["val/accuracy"]
+    if accuracy is None:
+        return tag("p", "No result: no epoch was finished.", class_="headline")
+    note = "The epoch was chosen on this split, so the number is somewhat optimistic."
+    texts = (tag("p", f"validation accuracy, epoch {run.summary['best_epoch']}"), tag("p", note, class_="muted small"))
+    return tag("div", tag("strong", percent(accuracy)), tag("div", *texts), class_="headline")
+
+
+def _range(value: float, lower: float, upper: float) -> Html:
+    """A value and its interval on a scale from 0 to 1; decoration, for the text beside it says the same."""
+    band = tag("i", style=f"left:{100 * lower:.2f}%;width:{100 * (upper - lower):.2f}%")
+    return tag("div", band, tag("b", style=f"left:{100 * value:.2f}%"), class_="range", aria_hidden="true")
+
+
+def _facts(run: RunFiles) -> Html:
+    """The numbers that one compares between runs, at a glance."""
+    summary, record = run.summary, run.evaluation
+    if record is None:  # the validation accuracy is the headline then
+        facts = {"Validation loss": significant(summary["val/loss"])}
+    else:
+        facts = {
+            "Macro F1": percent(record["macro_f1"]),
+            "Loss": significant(record["loss"]),
+            "Calibration error": percent(record["ece"]),
+            "Validation accuracy": percent(summary["val/accuracy"]),
+        }
+    facts["Parameters"] = magnitude(summary["parameters"])
+    facts["Training time"] = duration(summary["train_seconds"])
+    return tag("dl", *(tag("div", tag("dt", key), tag("dd", value)) for key, value in facts.items()), class_="facts")
+
+
+def _training_facts(run: RunFiles) -> Html:
+    summary = run.summary
+    best_epoch, throughput = summary["best_epoch"], summary["images_per_second"]
+    facts = {
+        "Epochs": _epochs(run),
+        "Best epoch": "none" if best_epoch is None else str(best_epoch),
+        "Validation accuracy": percent(summary["val/accuracy"]),
+        "Validation loss": significant(summary["val/loss"]),
+        "Parameters": f"{summary['parameters']:,}",
+        "Training time": duration(summary["train_seconds"]),
+        "Throughput": "none" if throughput is None else f"{throughput:,.0f} images/s",
+    }
+    facts |= {key.capitalize(): str(run.provenance[key]) for key in ("device", "seed") if key in run.provenance}
+    return names_table("Key facts of the training", facts.items())
+
+
+def _epoch_table(run: RunFiles) -> Html:
+    rows = []
+    for entry in run.history:
+        is_best = entry["epoch"] == run.summary["best_epoch"]
+        rows.append(
+            tag(
+                "tr",
+                tag("th", f"{entry['epoch']} (best)" if is_best else str(entry["epoch"]), scope="row"),
+                *(number_cell(written(entry[key])) for key, (_, written) in EPOCH_COLUMNS.items()),
+                class_="best" if is_best else None,
+            )
+        )
+    return table("Metrics by epoch", ["epoch", *(heading for heading, _ in EPOCH_COLUMNS.values())], rows, 1)
+
+
+def _group_name(config: Mapping[str, Any], group: str) -> str:
+    chosen = config.get(group)
+    name = chosen.get("name") if isinstance(chosen, dict) else chosen
+    return f"unnamed {group}" if name is None else str(name)
+
+
+def _epochs(run: RunFiles) -> str:
+    trainer = run.config.get("trainer")
+    planned = trainer.get("epochs") if isinstance(trainer, dict) else None
+    return f"{len(run.history)} epochs" if planned is None else f"{len(run.history)} of {planned} epochs"
+
+
+def _flattened(record: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Pairs of a dotted key and a text, one for each leaf."""
+    for key, value in record.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            yield prefix + key, shlex.join(map(str, value))
+        elif isinstance(value, bool):
+            yield prefix + key, "yes" if value else "no"
+        else:
+            yield prefix + key, "none" if value is None else str(value)

@@ -1,0 +1,72 @@
+"""What a person sees of a training: a progress bar on a terminal, one plain line an epoch elsewhere."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+log = logging.getLogger("landuse")
+
+
+class Console:
+    """Progress of a training on stderr. Use as a context manager."""
+
+    def __init__(self, num_epochs: int) -> None:
+        self._num_epochs = num_epochs
+        self._bar = _ProgressBar() if sys.stderr.isatty() else None
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, epoch: int, step: int, num_steps: int, num_images: int) -> None:
+        if self._bar is not None:
+            self._bar.advance(epoch, step, num_steps, num_images, self._num_epochs)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        log.info(
+            "epoch %*d/%d  train loss %.4f  val loss %.4f  val accuracy %.4f  lr %.2e  %5.0f images/s  %.1f s",
+            len(str(self._num_epochs)), record["epoch"] + 1, self._num_epochs, record["train/loss"], record["val/loss"],
+            record["val/accuracy"], record["lr"], record["images_per_second"], record["seconds"],
+        )  # fmt: skip
+
+
+class _ProgressBar:
+    """The whole training as one bar, with images/s of the epoch and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[num_epochs]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]:.0f} images/s  time left"),
+            TimeRemainingColumn(),
+            console=RichConsole(stderr=True),
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._task = self._progress.add_task("", total=None, epoch=0, num_epochs=0, rate=0.0)
+        self._progress.start()
+        self._epoch, self._epoch_start, self._images_at_start = -1, 0.0, 0
+
+    def advance(self, epoch: int, step: int, num_steps: int, num_images: int, num_epochs: int) -> None:
+        now = time.perf_counter()
+        if epoch != self._epoch:
+            self._epoch, self._epoch_start, self._images_at_start = epoch, now, num_images
+        elapsed = now - self._epoch_start
+        rate = (num_images - self._images_at_start) / elapsed if elapsed > 0 else 0.0
+        self._progress.update(
+            self._task, completed=epoch * num_steps + step, total=num_epochs * num_steps,
+            epoch=epoch + 1, num_epochs=num_epochs, rate=rate,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._progress.stop()

@@ -1,0 +1,177 @@
+"""python -m landuse.train: one training run, from configuration to run folder.
+
+The order of things: validate, prepare the data, build the model, decide the hardware, fit, export the best weights,
+write summary and report. The loop itself is in training/loop.py, optimisers in training/optim.py.
+"""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landuse import runs
+from landuse.cli import Invocation, run_command
+from landuse.config.schema import Config
+from landuse.config.validate import validate
+from landuse.files import write_json
+from landuse.tracking import logs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from landuse.data.pack import Pack
+    from landuse.training.loop import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, call: Invocation) -> float:
+    """Train one model.
+
+    Returns:
+        The best value of ``trainer.monitor``, the objective of sweepers.
+
+    Raises:
+        UserError: a mistake in the configuration or the data.
+        NonFiniteLossError: the training diverged.
+        Interrupted: by a signal, after a checkpoint was written.
+    """
+    validate(config)
+    finished = _finished_summary(call.output_dir, config)
+    if finished is not None:
+        return float(finished[config.trainer.monitor])
+    folder = runs.create(call.output_dir, config)
+    logs.to_stderr()
+    logs.to_file(folder / "train.log")
+
+    from landuse.data.pack import prepare  # decoding runs in worker processes, best started before torch is there
+
+    pack = prepare(config.data)
+    runs.point_latest(Path(config.outputs), folder)
+    summary = _run(config, pack, folder, call.command)
+    return float(summary[config.trainer.monitor])
+
+
+def _run(config: Config, pack: "Pack", folder: Path, command: str) -> dict[str, Any]:
+    from landuse.tracking.console import Console
+    from landuse.tracking.metrics_file import MetricsFile
+    from landuse.tracking.observers import Observers
+    from landuse.tracking.provenance import collect
+    from landuse.tracking.wandb_mirror import build_mirror
+    from landuse.training import checkpoint
+    from landuse.training.device import build_runtime
+    from landuse.training.loop import Trainer
+    from landuse.training.profile import profiled
+    from landuse.training.signals import stopping_after_a_step
+
+    model = _initial_model(config, pack)
+    runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
+    model = runtime.place(model)
+    write_json(folder / "provenance.json", collect(config, pack, runtime, command))
+    console, mirror, observers = Console(config.trainer.epochs), build_mirror(config, folder), Observers()
+    trainer = Trainer(config, model, pack, runtime, folder / "checkpoints", observers)
+    if (source := _resume_from(config, folder)) is not None:
+        trainer.restore(checkpoint.find(source))
+        log.info("resumed from %s at epoch %d, step %d", source, trainer.state.epoch, trainer.state.step)
+    history = MetricsFile(folder / "metrics.jsonl", trainer.state.epoch)
+    observers.add(history, console, mirror)
+    num_parameters = sum(p.numel() for p in model.parameters())
+    log.info("%s with %s parameters, %s", config.model.name, f"{num_parameters:,}", _shown_data(pack))
+
+    status, started = "failed", time.perf_counter()
+    summary: dict[str, Any] = {}
+    try:
+        with console, stopping_after_a_step(trainer), profiled(config.trainer.profile, folder / "profile"):
+            trainer.fit()
+        status = "completed"
+        _export(config, pack, trainer, folder)
+    except BaseException as error:
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        raise
+    finally:
+        summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
+        write_json(folder / "summary.json", summary)
+        mirror.finish(summary, exit_code=0 if status == "completed" else 1)
+    _show(summary, history.records(), folder)
+    return summary
+
+
+def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
+    from landuse.models.head import freeze_backbone
+    from landuse.models.registry import build_model
+    from landuse.models.weights import load_weights
+    from landuse.training.seed import seed_torch
+
+    seed_torch(config.seed, "initialisation")
+    model, num_classes = build_model(config.model, len(pack.classes), pack.image_size), len(pack.classes)
+    if config.model.weights is not None:
+        load_weights(model, config.model.weights, num_classes, config.model.name)
+    if config.model.freeze_backbone:
+        freeze_backbone(model, num_classes)
+    return model
+
+
+def _finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
+    """With ``trainer.resume=auto``, the summary of the finished run that is in this folder already."""
+    path = folder / "summary.json"
+    if config.trainer.resume != "auto" or not path.is_file():
+        return None
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if summary["status"] != "completed":
+        return None
+    logs.to_stderr()
+    log.info("%s is finished already; nothing to do", folder)
+    return summary
+
+
+def _resume_from(config: Config, folder: Path) -> Path | None:
+    resume = config.trainer.resume
+    if resume == "auto":
+        return folder if (folder / "checkpoints" / "last.pt").is_file() else None
+    return None if resume == "never" else Path(resume)
+
+
+def _export(config: Config, pack: "Pack", trainer: "Trainer", folder: Path) -> None:
+    from landuse.models.export import save_model
+
+    save_model(
+        folder / "model", trainer.load_best(), config.model, pack.classes, pack.image_size, pack.mean, pack.std,
+        {"data": pack.name, "data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint},
+    )  # fmt: skip
+
+
+def _summary(
+    trainer: "Trainer", records: list[dict[str, Any]], status: str, num_parameters: int, seconds: float
+) -> dict[str, Any]:
+    rates = [record["images_per_second"] for record in records]
+    return {
+        "status": status,
+        "best_epoch": trainer.state.best_epoch,
+        "val/accuracy": trainer.state.best.get("val/accuracy"),
+        "val/loss": trainer.state.best.get("val/loss"),
+        "epochs": len(records),
+        "parameters": num_parameters,
+        "train_seconds": trainer.state.train_seconds,
+        "wall_seconds": seconds,
+        "images_per_second": sorted(rates)[len(rates) // 2] if rates else None,  # the median epoch's
+    }
+
+
+def _show(summary: dict[str, Any], records: list[dict[str, Any]], folder: Path) -> None:
+    from landuse.evaluation import figures
+    from landuse.evaluation.report import write_report
+
+    figures.curves(records, folder / "figures" / "curves.png", summary["best_epoch"])
+    report = write_report(folder)
+    log.info("best epoch %d: val accuracy %.4f, val loss %.4f", summary["best_epoch"] + 1, summary["val/accuracy"], summary["val/loss"])  # fmt: skip
+    log.info("run folder  %s\nreport      %s\nnext        python -m landuse.evaluate run=%s", folder, report, folder)
+
+
+def _shown_data(pack: "Pack") -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in pack.num_images.items())
+    return f"{pack.name}: {len(pack.classes)} classes, {pack.image_size} px, {counts}"
+
+
+if __name__ == "__main__":
+    run_command("train", train)

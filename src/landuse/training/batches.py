@@ -1,0 +1,73 @@
+"""Batches of packed images on the device, in an order that is a pure function of (seed, epoch)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landuse.data.pack import PackedSplit
+from landuse.training.device import Runtime
+from landuse.training.seed import generator
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The images of one optimiser step: one index array per forward pass."""
+
+    index: int  # of the step within the epoch
+    batches: list[Tensor]  # each (N,) int64, on the CPU
+
+    @property
+    def num_images(self) -> int:
+        return sum(len(batch) for batch in self.batches)
+
+
+class Images:
+    """The images of one split, gathered batch by batch from the memory map or from the device's own memory."""
+
+    def __init__(self, split: PackedSplit, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.num_images = len(split)
+        resident = runtime.fits(split.images.nbytes)
+        self._images = split.images
+        self._resident = torch.from_numpy(np.array(split.images)).to(runtime.device) if resident else None
+        self._labels = torch.from_numpy(split.labels)
+        self._device_labels = self._labels.to(runtime.device)
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, H, W, 3) uint8 and labels (N,) int64 of the given rows, on the device."""
+        if self._resident is not None:
+            rows = self._runtime.to_device(_pinned(indices, self._runtime))
+            return self._resident[rows], self._device_labels[rows]
+        # numpy's fancy indexing copies whole images ten times faster than torch's.
+        images = torch.from_numpy(self._images[indices.numpy()])
+        to_device = self._runtime.to_device
+        return to_device(_pinned(images, self._runtime)), to_device(_pinned(self._labels[indices], self._runtime))
+
+
+def _pinned(tensor: Tensor, runtime: Runtime) -> Tensor:
+    """Page-locked memory, from which a copy to the GPU does not make the host wait."""
+    return tensor.pin_memory() if runtime.device.type == "cuda" else tensor
+
+
+def epoch_plan(num_images: int, batch_size: int, accumulate: int, seed: int, epoch: int, limit: int | None) -> list[StepPlan]:
+    """All optimiser steps of one epoch.
+
+    The images are shuffled and dealt into ceil(N / batch_size) batches whose sizes differ by at most one, so there is
+    no small last batch to unsettle batch norm; every image is seen once.
+
+    Args:
+        limit: use only so many batches.
+    """
+    order = torch.randperm(num_images, generator=generator(seed, "order", epoch))
+    batches = list(torch.tensor_split(order, -(-num_images // batch_size)))[:limit]
+    groups = [batches[start : start + accumulate] for start in range(0, len(batches), accumulate)]
+    return [StepPlan(index, group) for index, group in enumerate(groups)]
+
+
+def in_order(num_images: int, batch_size: int, limit: int | None = None) -> Iterator[Tensor]:
+    """Index batches for inference: the split's own order."""
+    for start in list(range(0, num_images, batch_size))[:limit]:
+        yield torch.arange(start, min(start + batch_size, num_images))

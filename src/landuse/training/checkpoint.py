@@ -1,0 +1,79 @@
+"""Checkpoints: all that a training needs to go on as if it had never stopped."""
+
+import os
+import shutil
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from landuse.errors import UserError
+from landuse.files import replacing
+
+FORMAT = 1
+
+
+@dataclass
+class TrainState:
+    """Where a training stands; everything random follows from (seed, epoch, step)."""
+
+    epoch: int = 0  # the epoch under way, from 0
+    step: int = 0  # optimiser steps done within it
+    global_step: int = 0
+    loss_sum: float = 0.0  # over the images of the epoch under way
+    num_images: int = 0
+    train_seconds: float = 0.0  # spent in all epochs
+    epoch_seconds: float = 0.0  # spent in the epoch under way
+    best_epoch: int | None = None
+    best: dict[str, float] = field(default_factory=dict)  # the metrics of the best epoch
+    stale_epochs: int = 0  # since the best; for early stopping
+
+
+def save(path: Path, state: TrainState, parts: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Write a checkpoint atomically: the name holds either the version before or this one, whole.
+
+    Args:
+        parts: state dictionaries by name (tensors and plain values only).
+        identity: what a resumed run must agree with, such as the data's fingerprint.
+    """
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, "state": asdict(state), "identity": identity, **parts}, temporary)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Give a checkpoint a second name, without a second copy where the file system allows."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
+    """Read a checkpoint; nothing in it is executed (``weights_only``).
+
+    Returns:
+        The state and the parts as given to :func:`save`.
+
+    Raises:
+        UserError: missing, damaged, or made by a training with which this one cannot agree.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state, stored = TrainState(**content.pop("state")), content.pop("identity")
+    except FileNotFoundError as error:
+        raise UserError(f"There is no checkpoint {path} to resume from; use trainer.resume=never.") from error
+    except (OSError, RuntimeError, UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
+        raise UserError(f"The checkpoint {path} is damaged or is no checkpoint: resume from another or start anew.") from error
+    for key, value in identity.items():
+        if stored.get(key) != value:
+            raise UserError(f"The checkpoint {path} was made with {key}={stored.get(key)}, this run has {key}={value}: they must agree.")
+    return state, content
+
+
+def find(path: Path) -> Path:
+    """The checkpoint that ``trainer.resume=PATH`` means: the file itself, or a run folder's last."""
+    return path / "checkpoints" / "last.pt" if path.is_dir() else path

@@ -1,0 +1,232 @@
+"""The training loop."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from landuse.config.schema import Config
+from landuse.data.augment import Augmentation, Mixing
+from landuse.data.pack import Pack, PackedSplit
+from landuse.errors import Interrupted
+from landuse.evaluation.metrics import summarise
+from landuse.models.head import set_train_mode
+from landuse.training import checkpoint
+from landuse.training.batches import Images, StepPlan, epoch_plan
+from landuse.training.checkpoint import TrainState
+from landuse.training.device import Runtime
+from landuse.training.ema import build_average
+from landuse.training.inference import Predictor
+from landuse.training.loss import Criterion, RunningLoss
+from landuse.training.optim import Schedule, build_optimizer
+from landuse.training.seed import generator, seed_torch
+
+
+class Observer(Protocol):
+    """Looks on while a training runs. ``step`` must not read the device."""
+
+    def step(self, epoch: int, step: int, num_steps: int, num_images: int) -> None: ...
+
+    def epoch(self, record: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished training says of itself."""
+
+    state: TrainState
+    epochs_done: int
+    stopped_early: bool
+
+
+class Trainer:
+    """Trains one model. ``fit`` reads top down: epochs, steps, forward, backward, update, validate, save."""
+
+    def __init__(
+        self, config: Config, model: nn.Module, pack: Pack, runtime: Runtime, folder: Path, observer: Observer
+    ) -> None:
+        """
+        Args:
+            model: on the device already; its trainable parameters are those that require gradients.
+            folder: for the checkpoints.
+        """
+        trainer = config.trainer
+        train, val = _splits(pack, trainer.overfit_batches, trainer.batch_size)
+        self._config, self._runtime, self._folder, self._observer = config, runtime, folder, observer
+        self._classes, self._val_labels = pack.classes, val.labels
+        self.model = model
+        self._forward = torch.compile(model) if runtime.compile else model
+        self._train_images, self._val_images = Images(train, runtime), Images(val, runtime)
+        self._augment = Augmentation(config.augment, pack.mean, pack.std, runtime.device)
+        self._mix = Mixing(config.augment)
+        self._criterion = Criterion(trainer, train.labels, len(pack.classes), runtime.device)
+        self._optimizer = build_optimizer(model, trainer)
+        self._schedule = Schedule(trainer)
+        self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
+        self.average = build_average(model, trainer.ema)
+        self._predictor = Predictor(runtime, pack.mean, pack.std, trainer.batch_size)
+        self._identity = {"model": config.model.name, "data_fingerprint": pack.data_fingerprint, "seed": config.seed}
+        self.state = TrainState()
+        self.stop_signal: int | None = None  # set by a signal handler; obeyed after the step under way
+
+    def fit(self) -> Outcome:
+        """Train to the last epoch, or until early stopping.
+
+        Raises:
+            NonFiniteLossError: before anything is saved that it could have spoilt.
+            Interrupted: after a checkpoint, when ``stop_signal`` was set.
+        """
+        config = self._config.trainer
+        while self.state.epoch < config.epochs and not self._is_stale():
+            started = time.perf_counter()
+            train_metrics = self._train_epoch()
+            val_metrics = self._validate()
+            self._end_epoch(train_metrics, val_metrics, time.perf_counter() - started)
+        return Outcome(self.state, self.state.epoch, self.state.epoch < config.epochs)
+
+    def _train_epoch(self) -> dict[str, float]:
+        config, state = self._config.trainer, self.state
+        plan = epoch_plan(
+            self._train_images.num_images, config.batch_size, config.accumulate, self._config.seed, state.epoch,
+            config.limit_train_batches,
+        )  # fmt: skip
+        set_train_mode(self.model)
+        running = RunningLoss(self._runtime.device, state.loss_sum, state.num_images)
+        started, images_before = time.perf_counter(), state.num_images
+        lr = self._schedule.lr(state.epoch)
+        for step in plan[state.step :]:
+            lr = self._schedule.lr(state.epoch + step.index / len(plan))
+            where = f"epoch {state.epoch}, step {step.index}, lr {lr:.3g}, {step.num_images} images"
+            loss = self._forward_backward(step, len(plan))
+            running.add(loss, step.num_images, where)
+            self._update(lr)
+            state.step, state.num_images = step.index + 1, state.num_images + step.num_images
+            self._observer.step(state.epoch, state.step, len(plan), state.num_images)
+            if self.stop_signal is not None or state.step % config.log_every == 0:
+                state.loss_sum, _ = running.look(where)  # synchronises; the only place within an epoch that does
+            if self.stop_signal is not None:
+                self._interrupt(time.perf_counter() - started)
+        state.loss_sum, num_images = running.look(f"epoch {state.epoch}")
+        seconds = time.perf_counter() - started
+        return {
+            "train/loss": state.loss_sum / num_images,
+            "lr": lr,
+            "images_per_second": (num_images - images_before) / seconds,
+        }
+
+    def _forward_backward(self, step: StepPlan, num_steps: int) -> torch.Tensor:
+        """Gradients of the mean loss over the step's images, however many forward passes they take."""
+        state, seed = self.state, self._config.seed
+        draws = generator(seed, "augment", state.epoch, step.index)
+        seed_torch(seed, "model", state.epoch, step.index)  # dropout, stochastic depth
+        progress = (state.epoch + step.index / num_steps) / self._config.trainer.epochs
+        total = torch.zeros((), device=self._runtime.device)
+        for indices in step.batches:
+            images, labels = self._train_images.gather(indices)
+            inputs, labels_a, labels_b, weight = self._mix(self._augment(images, draws), labels, draws, progress)
+            with self._runtime.autocast():
+                logits = self._forward(inputs)
+            loss = self._criterion(logits, labels_a, labels_b, weight) / step.num_images
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _update(self, lr: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        if self._config.trainer.clip_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.trainer.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
+        self.average.update(self.state.global_step)
+        self.state.global_step += 1
+
+    def _validate(self) -> dict[str, float]:
+        probabilities = self._predictor.probabilities(
+            self.average.model, self._val_images, self._config.trainer.limit_val_batches
+        )
+        summary = summarise(probabilities, self._val_labels[: len(probabilities)], self._classes)
+        return {"val/loss": summary["loss"], "val/accuracy": summary["accuracy"]}
+
+    def _end_epoch(self, train_metrics: dict[str, float], val_metrics: dict[str, float], seconds: float) -> None:
+        state, epoch = self.state, self.state.epoch
+        seconds += state.epoch_seconds
+        improved = self._is_better(val_metrics)
+        if improved:
+            state.best_epoch, state.best = epoch, val_metrics
+        state.stale_epochs = 0 if improved else state.stale_epochs + 1
+        self._schedule.end_epoch(improved)
+        state.train_seconds += seconds
+        record = {"epoch": epoch, **train_metrics, **val_metrics, "seconds": seconds}
+        self.state = replace(state, epoch=epoch + 1, step=0, loss_sum=0.0, num_images=0, epoch_seconds=0.0)
+        self._observer.epoch(record)
+        self.save("last")
+        if improved:
+            checkpoint.copy(self._path("last"), self._path("best"))
+
+    def _is_better(self, metrics: dict[str, float]) -> bool:
+        monitor = self._config.trainer.monitor
+        if monitor not in self.state.best:
+            return True
+        if monitor == "val/loss":
+            return metrics[monitor] < self.state.best[monitor]
+        return metrics[monitor] > self.state.best[monitor]
+
+    def _is_stale(self) -> bool:
+        patience = self._config.trainer.early_stopping
+        return patience is not None and self.state.stale_epochs >= patience
+
+    def _interrupt(self, seconds: float) -> None:
+        assert self.stop_signal is not None
+        self.state.epoch_seconds += seconds
+        self.save("last")
+        raise Interrupted(
+            self.stop_signal,
+            f"Interrupted in epoch {self.state.epoch} after step {self.state.step}; {self._path('last')} holds all of it.",
+        )
+
+    def save(self, name: str) -> None:
+        """Write ``<folder>/<name>.pt``."""
+        parts = {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict() if self.average.model is not self.model else None,
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "schedule": {"decays": self._schedule.decays, "stale_epochs": self._schedule.stale_epochs},
+        }
+        checkpoint.save(self._path(name), self.state, parts, self._identity)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        self.state, parts = checkpoint.load(path, self._identity)
+        self.model.load_state_dict(parts["model"])
+        if parts["average"] is not None:
+            self.average.model.load_state_dict(parts["average"])
+        self._optimizer.load_state_dict(parts["optimizer"])
+        self._scaler.load_state_dict(parts["scaler"])
+        self._schedule.decays = parts["schedule"]["decays"]
+        self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
+
+    def load_best(self) -> nn.Module:
+        """The weights of the best epoch, in the model that is validated and exported."""
+        _, parts = checkpoint.load(self._path("best"), self._identity)
+        self.average.model.load_state_dict(parts["average"] or parts["model"])
+        return self.average.model
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.pt"
+
+
+def _splits(pack: Pack, overfit_batches: int | None, batch_size: int) -> tuple[PackedSplit, PackedSplit]:
+    """Train and val; the same few training batches for both when overfitting is asked for."""
+    train = pack.split("train")
+    if overfit_batches is None:
+        return train, pack.split("val")
+    n = overfit_batches * batch_size
+    few = replace(train, images=train.images[:n], labels=train.labels[:n], paths=train.paths[:n])
+    return few, few

@@ -1,0 +1,71 @@
+"""The training loss, and the guard that stops a training whose loss is no number."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from landuse.config.schema import TrainerConfig
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became infinite or not a number."""
+
+
+class Criterion:
+    """Cross-entropy on logits with label smoothing, class weights and mixed labels, SUMMED over the batch.
+
+    The sum lets the caller divide by the images of a whole optimiser step, which makes gradient accumulation equal to
+    one large batch, a short last batch included.
+    """
+
+    def __init__(self, config: TrainerConfig, labels: NDArray[np.int64], num_classes: int, device: torch.device) -> None:
+        self._smoothing = config.label_smoothing
+        self._weights = None
+        if config.class_weights == "balanced":
+            counts = np.bincount(labels, minlength=num_classes)
+            # N / (C n_c): the mean weight over the training images is 1, so the loss keeps its scale.
+            weights = len(labels) / (num_classes * np.maximum(counts, 1))
+            self._weights = torch.tensor(weights, dtype=torch.float32, device=device)
+
+    def __call__(self, logits: Tensor, labels_a: Tensor, labels_b: Tensor, weight_of_a: Tensor | float) -> Tensor:
+        """Logits (N, C) of any float type and two label tensors (N,) int64 -> scalar float32."""
+        logits = logits.float()
+        return weight_of_a * self._sum(logits, labels_a) + (1 - weight_of_a) * self._sum(logits, labels_b)
+
+    def _sum(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, weight=self._weights, label_smoothing=self._smoothing, reduction="sum")
+
+
+class RunningLoss:
+    """Mean loss per image over an epoch, kept on the device; and the check that it is finite.
+
+    On the CPU every step is checked before its update. On an accelerator a look makes the host wait for the device,
+    so there it is taken at log steps and at the end of the epoch, always before anything is saved.
+    """
+
+    def __init__(self, device: torch.device, loss_sum: float = 0.0, num_images: int = 0) -> None:
+        self._sum = torch.full((), loss_sum, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+        self._num_images = num_images
+        self._looks_always = device.type == "cpu"
+
+    def add(self, loss: Tensor, num_images: int, where: str) -> None:
+        """Add a step's mean loss (scalar) over ``num_images``; ``where`` names step, rate and batch in the error."""
+        if self._looks_always and not math.isfinite(loss.item()):
+            raise NonFiniteLossError(_advice(where))
+        self._sum += loss.double().to(self._sum.device) * num_images
+        self._num_images += num_images
+
+    def look(self, where: str) -> tuple[float, int]:
+        """(sum over images, images) so far. SYNCHRONISES host and device."""
+        total = self._sum.item()
+        if not math.isfinite(total):
+            raise NonFiniteLossError(_advice(where))
+        return total, self._num_images
+
+
+def _advice(where: str) -> str:
+    return f"The training loss is not finite ({where}). Lower trainer.lr, set trainer.clip_norm=1.0, or use hardware.precision=fp32."

@@ -1,0 +1,26 @@
+"""Randomness as a pure function of (seed, stream, epoch, step), so that a resumed run draws what it would have drawn."""
+
+import hashlib
+
+import torch
+
+
+def stream_seed(seed: int, *stream: str | int) -> int:
+    """A 63-bit seed for one use of randomness; different streams of one run are independent.
+
+    Args:
+        seed: the run's seed.
+        stream: names the use, such as ("augment", epoch, step).
+    """
+    text = ":".join(map(str, (seed, *stream)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def generator(seed: int, *stream: str | int) -> torch.Generator:
+    """A CPU generator for one stream."""
+    return torch.Generator().manual_seed(stream_seed(seed, *stream))
+
+
+def seed_torch(seed: int, *stream: str | int) -> None:
+    """Seed torch's global generators, on which initialisation and dropout draw."""
+    torch.manual_seed(stream_seed(seed, *stream))

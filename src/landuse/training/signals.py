@@ -1,0 +1,30 @@
+"""Ctrl-C and SIGTERM during a training: finish the step, write a checkpoint, leave. A second one leaves at once."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from landuse.errors import Interrupted
+from landuse.training.loop import Trainer
+
+
+@contextmanager
+def stopping_after_a_step(trainer: Trainer) -> Iterator[None]:
+    """Route both signals to ``trainer.stop_signal``; does nothing outside the main thread, where signals never arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def request_stop(number: int, _frame: FrameType | None) -> None:
+        if trainer.stop_signal is not None:
+            raise Interrupted(number, "Interrupted twice: left at once, without a checkpoint of this step.")
+        trainer.stop_signal = number
+
+    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
