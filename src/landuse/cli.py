@@ -33,6 +33,7 @@ class Invocation:
     """How a job was called, beside its configuration."""
 
     command: str
+    arguments: list[str]  # the command line behind "python -m landuse.<command>"
     overrides: list[str]  # as typed, for example ["model=cnn", "trainer.lr=0.1"]
     composed: DictConfig
     output_dir: Path  # hydra.run.dir, or the job's folder in a multirun
@@ -53,15 +54,17 @@ def run_command(command: str, job: Job) -> None:
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
-    sys.argv[1:] = _hydra_arguments(command, sys.argv[1:])
+    arguments = sys.argv[1:]
+    sys.argv[1:] = _hydra_arguments(command, arguments)
     compose.register()
 
     @hydra.main(config_path=str(compose.config_dir()), config_name="config")
     def task(composed: DictConfig) -> Any:
-        with _no_empty_folder(Path(HydraConfig.get().runtime.output_dir)) as output_dir:
+        output_dir = Path(HydraConfig.get().runtime.output_dir)
+        with _no_empty_folder(output_dir, Path(composed.outputs)):
             try:
                 overrides = list(HydraConfig.get().overrides.task)
-                return job(compose.to_config(composed), Invocation(command, overrides, composed, output_dir))
+                return job(compose.to_config(composed), Invocation(command, arguments, overrides, composed, output_dir))
             except UserError as error:
                 if HydraConfig.get().mode is RunMode.MULTIRUN:
                     raise  # one job of several: the sweeper decides
@@ -102,16 +105,16 @@ def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _no_empty_folder(folder: Path) -> Iterator[Path]:
-    """Remove the run folder that Hydra made, and empty parents, when a job ends without having written anything."""
+def _no_empty_folder(folder: Path, outputs: Path) -> Iterator[None]:
+    """Remove the run folder that Hydra made, and its empty parents, when a job ends without having written anything."""
     try:
-        yield folder
+        yield
     finally:
-        with contextlib.suppress(OSError):  # not empty, or the current folder: it stays
-            for candidate in (folder, folder.parent, folder.parent.parent):
-                if candidate.resolve() == Path.cwd():
-                    break
+        root, candidate = outputs.resolve(), folder.resolve()
+        with contextlib.suppress(OSError):  # the first that is not empty stays, and so do those above it
+            while candidate.is_relative_to(root) and candidate != Path.cwd():
                 candidate.rmdir()
+                candidate = candidate.parent
 
 
 @contextlib.contextmanager

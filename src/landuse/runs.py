@@ -1,8 +1,8 @@
 """Run folders: made, found, pointed at.
 
-    outputs/train/<experiment>/<time>/
-        config.yaml metrics.jsonl summary.json provenance.json train.log report.html
-        checkpoints/ model/ figures/
+outputs/train/<experiment>/<time>/
+    config.yaml metrics.jsonl summary.json provenance.json train.log report.html
+    checkpoints/ model/ figures/
 """
 
 import dataclasses
@@ -59,7 +59,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read ({error}): run={folder} must name a folder that training wrote.") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): run={folder} must name a folder that training wrote."
+        ) from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} is no configuration: run={folder} must name a folder that training wrote.")
     return tree

@@ -6,6 +6,7 @@ write summary and report. The loop itself is in training/loop.py, optimisers in 
 
 import json
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,11 @@ def train(config: Config, call: Invocation) -> float:
 
     pack = prepare(config.data)
     runs.point_latest(Path(config.outputs), folder)
-    summary = _run(config, pack, folder, call.command)
+    summary = _run(config, pack, folder, call)
     return float(summary[config.trainer.monitor])
 
 
-def _run(config: Config, pack: "Pack", folder: Path, command: str) -> dict[str, Any]:
+def _run(config: Config, pack: "Pack", folder: Path, call: Invocation) -> dict[str, Any]:
     from landuse.tracking.console import Console
     from landuse.tracking.metrics_file import MetricsFile
     from landuse.tracking.observers import Observers
@@ -68,12 +69,13 @@ def _run(config: Config, pack: "Pack", folder: Path, command: str) -> dict[str, 
     model = _initial_model(config, pack)
     runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
     model = runtime.place(model)
-    write_json(folder / "provenance.json", collect(config, pack, runtime, command))
+    write_json(folder / "provenance.json", collect(config, pack, runtime, call))
     console, mirror, observers = Console(config.trainer.epochs), build_mirror(config, folder), Observers()
     trainer = Trainer(config, model, pack, runtime, folder / "checkpoints", observers)
     if (source := _resume_from(config, folder)) is not None:
         trainer.restore(checkpoint.find(source))
         log.info("resumed from %s at epoch %d, step %d", source, trainer.state.epoch, trainer.state.step)
+        _copy_history(source, folder)
     history = MetricsFile(folder / "metrics.jsonl", trainer.state.epoch)
     observers.add(history, console, mirror)
     num_parameters = sum(p.numel() for p in model.parameters())
@@ -93,7 +95,8 @@ def _run(config: Config, pack: "Pack", folder: Path, command: str) -> dict[str, 
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
         write_json(folder / "summary.json", summary)
         mirror.finish(summary, exit_code=0 if status == "completed" else 1)
-    _show(summary, history.records(), folder)
+        if summary["epochs"] and status != "failed":
+            _show(summary, history.records(), folder)
     return summary
 
 
@@ -132,6 +135,13 @@ def _resume_from(config: Config, folder: Path) -> Path | None:
     return None if resume == "never" else Path(resume)
 
 
+def _copy_history(source: Path, folder: Path) -> None:
+    """A run that goes on from another begins with the other's epochs."""
+    earlier = source / "metrics.jsonl"
+    if earlier.is_file() and source.resolve() != folder.resolve():
+        shutil.copyfile(earlier, folder / "metrics.jsonl")
+
+
 def _export(config: Config, pack: "Pack", trainer: "Trainer", folder: Path) -> None:
     from landuse.models.export import save_model
 
@@ -164,8 +174,12 @@ def _show(summary: dict[str, Any], records: list[dict[str, Any]], folder: Path) 
 
     figures.curves(records, folder / "figures" / "curves.png", summary["best_epoch"])
     report = write_report(folder)
-    log.info("best epoch %d: val accuracy %.4f, val loss %.4f", summary["best_epoch"] + 1, summary["val/accuracy"], summary["val/loss"])  # fmt: skip
-    log.info("run folder  %s\nreport      %s\nnext        python -m landuse.evaluate run=%s", folder, report, folder)
+    best = (summary["best_epoch"] + 1, summary["val/accuracy"], summary["val/loss"])
+    log.info("best epoch %d: val accuracy %.4f, val loss %.4f", *best)
+    log.info("run folder  %s", folder)
+    log.info("report      %s", report)
+    if summary["status"] == "completed":
+        log.info("next        python -m landuse.evaluate run=%s", folder)
 
 
 def _shown_data(pack: "Pack") -> str:

@@ -18,7 +18,7 @@ LONG_NAME = "a class whose name goes on and on and on"
 
 def history(num_epochs: int) -> list[dict[str, float]]:
     return [
-        {"epoch": e, "train/loss": 2 / e, "val/loss": 2.2 / e, "val/accuracy": 1 - 0.8 / e, "lr": 1e-3 / e}
+        {"epoch": e - 1, "train/loss": 2 / e, "val/loss": 2.2 / e, "val/accuracy": 1 - 0.8 / e, "lr": 1e-3 / e}
         for e in range(1, num_epochs + 1)
     ]
 

@@ -66,17 +66,17 @@ def run_dir(tmp_path: Path) -> Path:
         f"model: {{name: resnet18}}\ndata: {{name: {json.dumps(HOSTILE)}}}\ntrainer: {{epochs: 3}}\n"
     )
     line = {"train/loss": 0.5, "val/loss": 0.6, "val/accuracy": 0.8125, "lr": 1e-3, "images_per_second": 812.0}
-    lines = [json.dumps({"epoch": epoch, **line, "seconds": 2.5}) for epoch in (1, 2, 3)]
+    lines = [json.dumps({"epoch": epoch, **line, "seconds": 2.5}) for epoch in (0, 1, 2)]
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     write_json(
         run / "summary.json",
-        {"best_epoch": 2, "val/accuracy": 0.8125, "val/loss": 0.6, "parameters": 11_187_285, "train_seconds": 763.2,
+        {"best_epoch": 1, "val/accuracy": 0.8125, "val/loss": 0.6, "parameters": 11_187_285, "train_seconds": 763.2,
          "images_per_second": 812.0, "status": "completed"},
     )  # fmt: skip
     write_json(
         run / "provenance.json",
-        {"git_commit": "9f1c2ab", "git_dirty": False, "split_fingerprint": "77aa", "seed": 0, "device": HOSTILE,
-         "versions": {"python": "3.12", "cuda": None}, "command": ["python", "-m", "landuse.train", "data.root=a b"]},
+        {"git_commit": "9f1c2ab", "git_dirty": False, "split_fingerprint": "77aa", "seed": 0, "cuda": None,
+         "hardware": {"device_name": HOSTILE}, "command_line": "python -m landuse.train 'data.root=a b'"},
     )  # fmt: skip
     summary = summarise(np.eye(3)[[0, 1, 2, 2]] * 0.7 + 0.1, np.array([0, 1, 2, 1]), CLASSES)
     how = {"split": "test", "test_time_augmentation": False, "data_fingerprint": None, "split_fingerprint": "77aa",
@@ -94,7 +94,7 @@ def test_everything_is_on_the_page(run_dir: Path) -> None:
     for expected in (
         "75.0 %", "accuracy on 4 images of the test split", "95 % interval 30.1 % to 95.4 %", "11.2 million",
         "12 min 43 s", "2 (best)", "completed", "git checkout 9f1c2ab", "python -m landuse.train 'data.root=a b'",
-        "versions.python", "name: resnet18", "Most frequent confusions", "3 of 3 epochs",
+        "hardware.device name", "name: resnet18", "Most frequent confusions", "3 of 3 epochs",
     ):  # fmt: skip
         assert expected in page.text, expected
     assert "not the split of the training" not in page.text
@@ -167,6 +167,12 @@ def test_unfinished_run_is_marked(run_dir: Path, status: str) -> None:
     assert f"{status.capitalize()} after 2 of 3 epochs." in Page(write_report(run_dir)).text
 
 
+def test_line_that_a_crash_cut_short_is_no_epoch(run_dir: Path) -> None:
+    path = run_dir / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"epoch": 3, "train/lo')
+    assert "3 of 3 epochs" in Page(write_report(run_dir)).text
+
+
 def test_run_that_ended_before_its_first_epoch(run_dir: Path) -> None:
     (run_dir / "metrics.jsonl").write_text("")
     (run_dir / "evaluation.json").unlink()
@@ -190,7 +196,7 @@ def test_same_files_give_the_same_page_and_no_other_file(run_dir: Path) -> None:
 
 
 def test_a_lone_surrogate_does_not_cost_the_page(run_dir: Path) -> None:
-    update_json(run_dir / "provenance.json", device="\ud800")
+    update_json(run_dir / "provenance.json", platform="\ud800")
     assert "?" in Page(write_report(run_dir)).text
 
 
@@ -207,8 +213,8 @@ def test_missing_file_is_named(run_dir: Path, name: str) -> None:
         ("config.yaml", b"a: [", "config.yaml is not valid YAML"),
         ("config.yaml", b"- 1", "holds no configuration"),
         ("config.yaml", b"\xff", "is damaged"),
-        ("metrics.jsonl", b'{"epoch": 1', "metrics.jsonl, line 1 is not valid JSON"),
-        ("metrics.jsonl", b'{"epoch": 1}', "metrics.jsonl, line 1 lacks the key 'train/loss'"),
+        ("metrics.jsonl", b'{"epoch": 1\n', "metrics.jsonl, line 1 is not valid JSON"),
+        ("metrics.jsonl", b'{"epoch": 1}\n', "metrics.jsonl, line 1 lacks the key 'train/loss'"),
         ("summary.json", b"[]", "summary.json holds no mapping"),
         ("summary.json", b'{"best_epoch": "two"}', "'best_epoch' has the unexpected value 'two'"),
         ("provenance.json", b"", "provenance.json is not valid JSON"),

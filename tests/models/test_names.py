@@ -1,6 +1,6 @@
 """The list of names is torchvision's own."""
 
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 
 from landuse.models.names import TORCHVISION_CLASSIFIERS
 

@@ -38,6 +38,7 @@ def test_good_configurations_have_no_problem(config: ModelConfig) -> None:
         (TorchvisionConfig(name="vit_b_32"), 20, "a multiple of 32 pixels, not 20: use 32."),
         (TorchvisionConfig(name="maxvit_t"), 64, "a multiple of 224 pixels, not 64: use 224."),
         (CustomModelConfig(), 64, "model.target=None: model=custom needs the import path"),
+        (CustomModelConfig(target=".MyNet"), 64, "model.target=.MyNet: model=custom needs the import path"),
         (CustomModelConfig(target="MyNet"), 64, "model.target=MyNet: model=custom needs the import path"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ def config_dir() -> Path:
     return checkout if (checkout / "config.yaml").is_file() else package / "conf"
 
 
+@functools.cache
 def register() -> None:
     """Tell Hydra's ConfigStore the schema, and every torchvision classifier as a choice of ``model``."""
     store = ConfigStore.instance()
@@ -100,7 +102,8 @@ def explain(error: Exception) -> str:
     if match := re.search(r"Value '(.*?)' of type '\w+' (.*)", text + "\n" + cause):
         return f"{key}={match[1]}: the value {match[2].rstrip('.')}."
     if isinstance(error, OverrideParseException):
-        return f"Cannot read the override '{error.override}': write key=value or group=choice, and quote special characters."
+        cure = "write key=value or group=choice, and quote special characters"
+        return f"Cannot read the override '{error.override}': {cure}."
     return " ".join(line.strip() for line in (text + "\n" + cause).strip().splitlines()[:3])
 
 

@@ -35,9 +35,11 @@ class CNNConfig(ModelConfig):
 class TorchvisionConfig(ModelConfig):
     """Any classifier of ``torchvision.models``, for any number of classes and input size."""
 
-    kind: str = "torchvision"
-    name: str = "resnet18"
-    stem: Literal["standard", "small"] = "standard"  # small: 3x3 instead of 7x7 first convolution (ResNets, small images)
+    kind: str = "torchvision"  # fixed
+    name: str = "resnet18"  # any of torchvision.models.list_models(module=torchvision.models)
+    stem: Literal["standard", "small"] = (
+        "standard"  # small: 3x3 instead of 7x7 first convolution (ResNets, small images)
+    )
     params: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of the torchvision builder
 
 
@@ -45,10 +47,10 @@ class TorchvisionConfig(ModelConfig):
 class CustomModelConfig(ModelConfig):
     """The user's own ``nn.Module``, built as ``target(num_classes=..., **params)``; must return logits (N, classes)."""
 
-    kind: str = "custom"
-    name: str = "custom"
+    kind: str = "custom"  # fixed
+    name: str = "custom"  # for reports and folders; free to choose
     target: str | None = None  # import path, such as my_package.nets.MyNet
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)  # its keyword arguments, such as +model.params.width=64
 
 
 @dataclass
@@ -66,30 +68,30 @@ class SplitConfig:
 
     files: str | None = None  # folder with train.csv, val.csv, test.csv; lines "relative/path,label", extension ignored
     fractions: list[float] = field(default_factory=lambda: [0.6, 0.2, 0.2])  # train, val, test; per class
-    seed: int = 0
+    seed: int = 0  # of the fractions
 
 
 @dataclass
 class SyntheticConfig:
     """The embedded dataset."""
 
-    images_per_class: int = 150
-    seed: int = 0
+    images_per_class: int = 150  # for each of the 21 classes
+    seed: int = 0  # of the drawing; same seed, same bytes on every machine
 
 
 @dataclass
 class DataConfig:
     """A dataset, and how it is split and packed."""
 
-    name: str = "synthetic"
-    source: Literal["synthetic", "archive", "folder"] = "synthetic"
+    name: str = "synthetic"  # in folder names and reports
+    source: Literal["synthetic", "archive", "folder"] = "synthetic"  # drawn, an archive, or class folders
     root: str | None = None  # source=folder: the folder that holds one folder of images per class
     home: str = "${oc.env:LANDUSE_DATA,data}"  # downloads and packs live here
     image_size: int = 64  # pixels; images are centre-cropped to a square and resized to this
     max_images: int | None = None  # use at most this many images of each split (a seeded choice), for quick trials
-    archive: ArchiveConfig = field(default_factory=ArchiveConfig)
-    split: SplitConfig = field(default_factory=SplitConfig)
-    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    archive: ArchiveConfig = field(default_factory=ArchiveConfig)  # source=archive
+    split: SplitConfig = field(default_factory=SplitConfig)  # train, val, test
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)  # source=synthetic
 
 
 @dataclass
@@ -116,22 +118,22 @@ class TrainerConfig:
     """The training loop."""
 
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
-    epochs: int = 40
+    epochs: int = 40  # passes over the training split
     batch_size: int = 64  # images per forward pass
     accumulate: int = 1  # forward passes per optimiser step
-    optimizer: Literal["sgd", "adamw", "radam"] = "adamw"
+    optimizer: Literal["sgd", "adamw", "radam"] = "adamw"  # training/optim.py
     lr: float = 2e-3  # peak learning rate
     weight_decay: float = 1e-2  # not applied to biases and norms; decoupled for adamw and radam
     momentum: float = 0.9  # sgd, with Nesterov's correction
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # adamw, radam
-    scheduler: Literal["cosine", "one_cycle", "step", "plateau", "constant"] = "cosine"
+    scheduler: Literal["cosine", "one_cycle", "step", "plateau", "constant"] = "cosine"  # of the learning rate
     warmup_epochs: float = 1.0  # linear warm-up (one_cycle: length of the rise)
     final_lr: float = 0.0  # cosine, one_cycle: fraction of lr at the end
     decay_epochs: int = 10  # step: epochs between decays; plateau: epochs without improvement before one
     decay_factor: float = 0.1  # step, plateau
     early_stopping: int | None = None  # stop after this many epochs without improvement of monitor
     monitor: Literal["val/accuracy", "val/loss"] = "val/accuracy"  # best checkpoint, early stopping, objective
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # share of the target spread over all classes
     class_weights: Literal["none", "balanced"] = "none"  # balanced: inverse class frequency of the training split
     clip_norm: float | None = None  # largest norm of the gradient
     ema: float | None = None  # decay per step of the averaged weights, which are then validated and exported
@@ -139,7 +141,7 @@ class TrainerConfig:
     deterministic: bool = False  # deterministic algorithms: bit-identical reruns, a little slower
     log_every: int = 50  # steps between looks at the running loss; each look waits for the device
     limit_train_batches: int | None = None  # per epoch; for quick trials
-    limit_val_batches: int | None = None
+    limit_val_batches: int | None = None  # likewise
     overfit_batches: int | None = None  # train and validate on the first so many training batches, unaugmented
     profile: bool = False  # write a trace of a few steps to <run>/profile/
 
@@ -148,8 +150,8 @@ class TrainerConfig:
 class HardwareConfig:
     """How the arithmetic is done. ``auto`` and null decide from the device and the model; the choice is recorded."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    channels_last: bool | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of the arithmetic; weights stay fp32
+    channels_last: bool | None = None  # memory layout NHWC, which convolutions prefer
     compile: bool = False  # torch.compile; slower for training on CPU
     num_threads: int | None = None  # CPU threads; null: torch's choice
     allocator: Literal["auto", "keep", "system"] = "auto"  # keep: glibc keeps freed memory (faster on CPU, larger peak)
@@ -160,18 +162,18 @@ class HardwareConfig:
 class TrackingConfig:
     """Mirror of metrics.jsonl in Weights & Biases. The run never depends on it."""
 
-    mode: Literal["off", "offline", "online"] = "off"
-    project: str = "landuse"
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
+    mode: Literal["off", "offline", "online"] = "off"  # offline: into the run folder, for `wandb sync`
+    project: str = "landuse"  # W&B project
+    entity: str | None = None  # W&B user or team; null: your default
+    group: str | None = None  # gathers runs, such as those of one sweep
+    tags: list[str] = field(default_factory=list)  # W&B tags
 
 
 @dataclass
 class EvaluationConfig:
     """What ``python -m landuse.evaluate`` does."""
 
-    split: Literal["test", "val"] = "test"
+    split: Literal["test", "val"] = "test"  # which images are measured
     symmetries: bool = False  # test-time augmentation: average the probabilities over the eight symmetries
     batch_size: int | None = None  # null: the training batch size
 
@@ -185,13 +187,13 @@ class Config:
     run_name: str = "${now:%Y-%m-%d_%H-%M-%S}"  # folder under outputs/<command>/<experiment_name>/
     outputs: str = "outputs"  # root of all run folders; <outputs>/latest points at the newest training run
     run: str | None = None  # evaluate, report: a run folder or its model/ folder; null: <outputs>/latest
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    hardware: HardwareConfig = field(default_factory=HardwareConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)  # group model=
+    data: DataConfig = field(default_factory=DataConfig)  # group data=
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # group augment=
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)  # group trainer=
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)  # group hardware=
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)  # group tracking=
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # keys of the command evaluate
 
 
 MODEL_KINDS: dict[str, type[ModelConfig]] = {

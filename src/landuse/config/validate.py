@@ -45,8 +45,8 @@ def validate_data(config: DataConfig) -> None:
 
 def _problems(config: Config) -> Iterator[str]:
     yield from _data(config.data)
-    yield from _model(config)
     yield from _augment(config.augment)
+    yield from _model(config)
     yield from _trainer(config.trainer)
     yield from _device(config)
 
@@ -61,7 +61,7 @@ def _data(data: DataConfig) -> Iterator[str]:
     if data.source == "archive":
         yield from _archive(data)
     if data.source == "synthetic" and data.synthetic.images_per_class < 5:
-        yield f"data.synthetic.images_per_class={data.synthetic.images_per_class}: must be at least 5 to fill three splits."
+        yield f"data.synthetic.images_per_class={data.synthetic.images_per_class}: at least 5 fill the three splits."
     yield from _split(data)
 
 
@@ -75,12 +75,12 @@ def _folder(data: DataConfig) -> Iterator[str]:
 def _archive(data: DataConfig) -> Iterator[str]:
     archive = data.archive
     if not archive.url:
-        yield f"data={data.name} needs data.archive.url, an https://, http:// or file:// address of a zip or tar archive."
+        yield f"data={data.name} needs data.archive.url, the https://, http:// or file:// address of a zip or tar."
     elif (scheme := urlparse(archive.url).scheme) not in ("https", "http", "file"):
         yield f"data.archive.url={archive.url}: '{scheme}' is not a scheme it can read; give https://, http:// or file://."
     if archive.sha256 is None and not archive.checksums:
-        yield "data.archive.sha256 is missing: an archive is only used when its content can be verified (sha256sum FILE)."
-    for checksum in ([f"sha256:{archive.sha256}"] if archive.sha256 is not None else archive.checksums):
+        yield "data.archive.sha256 is missing: an archive is only used when its content can be verified (sha256sum)."
+    for checksum in [f"sha256:{archive.sha256}"] if archive.sha256 is not None else archive.checksums:
         algorithm, _, digest = checksum.partition(":")
         length = {"md5": 32, "sha256": 64}.get(algorithm)
         if length is None or len(digest) != length or any(c not in "0123456789abcdef" for c in digest.lower()):
@@ -95,8 +95,8 @@ def _split(data: DataConfig) -> Iterator[str]:
             yield f"data.split.files={split.files}: the folder lacks {', '.join(missing)} (lines: relative/path,label)."
     if len(split.fractions) != 3 or any(f <= 0 for f in split.fractions) or abs(sum(split.fractions) - 1) > 1e-6:
         yield (
-            f"data.split.fractions={list(split.fractions)}: needs three positive numbers (train, val, test) that sum to 1, "
-            "such as [0.6,0.2,0.2]."
+            f"data.split.fractions={list(split.fractions)}: needs three positive numbers (train, val, test) that sum to 1"
+            ", such as [0.6,0.2,0.2]."
         )
 
 
@@ -112,25 +112,34 @@ def _augment(augment: AugmentConfig) -> Iterator[str]:
     if augment.crop_scale is not None:
         scale = list(augment.crop_scale)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            yield f"augment.crop_scale={scale}: needs [smallest, largest] with 0 < smallest <= largest <= 1, such as [0.6,1.0]."
+            yield f"augment.crop_scale={scale}: needs 0 < smallest <= largest <= 1, such as [0.6,1.0]."
         if augment.shift:
-            yield f"augment.shift={augment.shift} and augment.crop_scale={scale} both move the image: set one to 0 or null."
+            yield f"augment.shift={augment.shift} and augment.crop_scale={scale} both move the image: set one off."
     if augment.size is not None and not 8 <= augment.size <= LARGEST_IMAGE:
         yield f"augment.size={augment.size}: must lie between 8 and {LARGEST_IMAGE} pixels, or null."
-    for name, largest in (("shift", 0.5), ("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5), ("erasing", 1)):
+    for name, largest in (
+        ("shift", 0.5),
+        ("brightness", 1),
+        ("contrast", 1),
+        ("saturation", 1),
+        ("hue", 0.5),
+        ("erasing", 1),
+    ):
         value = getattr(augment, name)
         if not 0 <= value <= largest:
             yield f"augment.{name}={value}: must lie between 0 and {largest}."
     for name in ("mixup", "cutmix"):
         if getattr(augment, name) < 0:
-            yield f"augment.{name}={getattr(augment, name)}: is the alpha of a Beta distribution and must not be negative."
+            yield f"augment.{name}={getattr(augment, name)}: is the alpha of a Beta distribution, not negative."
     for name in ("mix_probability", "mix_epochs"):
         if not 0 <= getattr(augment, name) <= 1:
             yield f"augment.{name}={getattr(augment, name)}: must lie between 0 and 1."
 
 
 def _trainer(trainer: TrainerConfig) -> Iterator[str]:
-    for name in ("epochs", "batch_size", "accumulate", "log_every", "decay_epochs"):
+    if trainer.batch_size < 2:
+        yield f"trainer.batch_size={trainer.batch_size}: must be at least 2, else batch norm has nothing to average."
+    for name in ("epochs", "accumulate", "log_every", "decay_epochs"):
         if getattr(trainer, name) < 1:
             yield f"trainer.{name}={getattr(trainer, name)}: must be at least 1."
     for name in ("early_stopping", "limit_train_batches", "limit_val_batches", "overfit_batches"):
@@ -161,9 +170,12 @@ def _trainer(trainer: TrainerConfig) -> Iterator[str]:
             "lower it or train longer."
         )
     if trainer.profile and (trainer.epochs > 1 or (trainer.limit_train_batches or 101) > 100):
-        yield "trainer.profile=true records every step: use +debug=profiler, or set trainer.epochs=1 and trainer.limit_train_batches."
+        yield (
+            "trainer.profile=true records every step: use +debug=profiler, or set trainer.epochs=1 and "
+            "trainer.limit_train_batches to at most 100."
+        )
     if trainer.resume not in ("never", "auto") and not Path(trainer.resume).exists():
-        yield f"trainer.resume={trainer.resume}: is neither never nor auto, and no such checkpoint or run folder exists."
+        yield f"trainer.resume={trainer.resume}: is neither never nor auto, and no checkpoint or run folder is there."
 
 
 def _device(config: Config) -> Iterator[str]:

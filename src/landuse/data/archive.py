@@ -78,7 +78,9 @@ def _download(url: str, target: Path) -> None:
             "data.archive.url=file://<absolute path>."
         ) from error
     if expected not in (-1, received):
-        raise UserError(f"{url} broke off after {received} of {expected} bytes; nothing was kept. Run the command again.")
+        raise UserError(
+            f"{url} broke off after {received} of {expected} bytes; nothing was kept. Run the command again."
+        )
 
 
 def _verify(path: Path, config: ArchiveConfig, origin: str) -> str:
@@ -93,6 +95,6 @@ def _verify(path: Path, config: ArchiveConfig, origin: str) -> str:
         if checksum in found:
             return checksum
     raise UserError(
-        f"{origin} has the checksum sha256:{hashes['sha256'].hexdigest()}, expected {' or '.join(accepted)}: the file is "
-        "damaged or another one. If it is the archive you mean, give its checksum as data.archive.sha256."
+        f"{origin} has the checksum sha256:{hashes['sha256'].hexdigest()}, expected {' or '.join(accepted)}: the file "
+        "is damaged or another one. If it is the archive you mean, give its checksum as data.archive.sha256."
     )

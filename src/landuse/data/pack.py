@@ -76,7 +76,9 @@ class Pack:
         with (self.folder / "index.csv").open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == name]
         if len(rows) != len(images) or images.shape[1:] != (self.image_size, self.image_size, 3):
-            raise UserError(f"The pack {self.folder} is damaged ({name}.npy does not fit index.csv): remove the folder.")
+            raise UserError(
+                f"The pack {self.folder} is damaged ({name}.npy does not fit index.csv): remove the folder."
+            )
         number = {label: i for i, label in enumerate(self.classes)}
         labels = np.array([number[row["label"]] for row in rows], dtype=np.int64)
         n = len(rows) if self.max_images is None else self.max_images  # any prefix is a balanced sample

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from landuse.config.schema import DataConfig, SyntheticConfig
-
+from landuse.data import synthetic
 from landuse.data.archive import VerifiedArchive, obtain
 from landuse.errors import UserError
 
@@ -53,15 +53,11 @@ class SyntheticSource:
     """The embedded dataset: scenes drawn at the size that is asked for."""
 
     def __init__(self, config: SyntheticConfig) -> None:
-        from landuse.data import synthetic
-
         self._seed = config.seed
         self.identity = f"synthetic:version={synthetic.VERSION},seed={config.seed},per_class={config.images_per_class}"
         self.paths = [f"{name}/{name}{i:04d}.png" for name in synthetic.CLASSES for i in range(config.images_per_class)]
 
     def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
-        from landuse.data import synthetic
-
         name, _, file = self.paths[index].partition("/")
         return synthetic.draw_scene(name, self._seed, int(file[len(name) : -len(".png")]), size_px)
 
@@ -103,7 +99,9 @@ class ArchiveSource:
         try:
             return tarfile.open(self._path)
         except tarfile.TarError as error:
-            raise UserError(f"{self._path} is neither a zip nor a tar archive; data.archive.url must name one.") from error
+            raise UserError(
+                f"{self._path} is neither a zip nor a tar archive; data.archive.url must name one."
+            ) from error
 
     def _names(self) -> list[str]:
         if self._zip is not None:
@@ -149,7 +147,7 @@ def _class_tree(names: list[str], origin: str) -> tuple[list[str], str]:
     Raises:
         UserError: no image, fewer than two class folders, or class folders at different depths.
     """
-    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)]
+    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not _is_ignored(name)]
     prefixes = {"/".join(PurePosixPath(name).parts[:-2]) for name in images if len(PurePosixPath(name).parts) >= 2}
     if not prefixes:
         raise UserError(
@@ -157,14 +155,20 @@ def _class_tree(names: list[str], origin: str) -> tuple[list[str], str]:
         )
     if len(prefixes) > 1:
         shown = ", ".join(f"'{prefix or '.'}'" for prefix in sorted(prefixes)[:3])
-        raise UserError(f"{origin}: class folders lie in several places ({shown}). All must lie side by side in one folder.")
+        raise UserError(
+            f"{origin}: class folders lie in several places ({shown}). All must lie side by side in one folder."
+        )
     prefix = f"{found}/" if (found := prefixes.pop()) else ""
-    paths = sorted(name[len(prefix) :] for name in images if name.startswith(prefix) and name.count("/") == prefix.count("/") + 1)
+    paths = sorted(
+        name[len(prefix) :] for name in images if name.startswith(prefix) and name.count("/") == prefix.count("/") + 1
+    )
     classes = sorted({class_of(path) for path in paths})
     if len(classes) < 2:
         raise UserError(f"{origin}: only one class folder ('{classes[0]}') holds images; at least two are needed.")
     return paths, prefix
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+def _is_ignored(name: str) -> bool:
+    """Hidden files, the resource forks that macOS adds, and names that point out of the archive."""
+    parts = PurePosixPath(name).parts
+    return name.startswith("/") or any(part.startswith((".", "__MACOSX")) for part in parts)

@@ -59,7 +59,9 @@ def _from_files(paths: Sequence[str], folder: Path) -> Split:
     index = {_key(path): i for i, path in enumerate(paths)}
     if len(index) < len(paths):
         twice = next(key for key, count in Counter(map(_key, paths)).items() if count > 1)
-        raise UserError(f"Two images differ only in their extension ({twice}), so data.split.files cannot tell them apart.")
+        raise UserError(
+            f"Two images differ only in their extension ({twice}), so data.split.files cannot tell them apart."
+        )
     where: dict[int, str] = {}
     split: Split = {name: [] for name in SPLITS}
     for name in SPLITS:
@@ -69,9 +71,13 @@ def _from_files(paths: Sequence[str], folder: Path) -> Split:
             if i is None:
                 raise UserError(f"{file}, line {line}: the dataset has no image '{path}' (extension ignored).")
             if class_of(paths[i]) != label:
-                raise UserError(f"{file}, line {line}: '{path}' is listed as '{label}' but lies in '{class_of(paths[i])}'.")
+                raise UserError(
+                    f"{file}, line {line}: '{path}' is listed as '{label}' but lies in '{class_of(paths[i])}'."
+                )
             if i in where:
-                raise UserError(f"{file}, line {line}: '{path}' is already in {where[i]}.csv; no image may appear twice.")
+                raise UserError(
+                    f"{file}, line {line}: '{path}' is already in {where[i]}.csv; no image may appear twice."
+                )
             where[i] = name
             split[name].append(i)
     return split

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.evaluation.atomic import replacing
 from landuse.evaluation.metrics import ClassReport, ReliabilityBin
+from landuse.files import replacing
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import; only those who draw pay for it
     from matplotlib.axes import Axes
@@ -59,13 +59,14 @@ def curves(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int |
     """Draw losses, validation accuracy and learning rate by epoch; `best_epoch` is marked.
 
     Args:
-        history: one mapping an epoch with `epoch`, `train/loss`, `val/loss`, `val/accuracy` (0..1) and `lr`; not empty.
+        history: one mapping an epoch with `epoch` (counted from 0, shown from 1), `train/loss`, `val/loss`,
+            `val/accuracy` (0..1) and `lr`; not empty.
         path: PNG file to write.
         best_epoch: value of `epoch` whose checkpoint was kept, where there is one.
     """
     if not history:
         raise ValueError("there is no epoch to draw: the history is empty")
-    epochs = [entry["epoch"] for entry in history]
+    epochs = [entry["epoch"] + 1 for entry in history]
     panels = [
         ("Loss", {"train/loss": ("training", SKY, "--"), "val/loss": ("validation", BLUE, "-")}),
         ("Validation accuracy", {"val/accuracy": ("", BLUE, "-")}),
@@ -79,7 +80,7 @@ def curves(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int |
                 values = [entry[key] for entry in history]
                 axes.plot(epochs, values, dash, color=colour, label=label, marker="o" if len(epochs) == 1 else None)
             if best_epoch is not None:
-                axes.axvline(best_epoch, color=ORANGE, linewidth=1, linestyle=":")
+                axes.axvline(best_epoch + 1, color=ORANGE, linewidth=1, linestyle=":")
         all_axes[0].legend(loc="lower right", bbox_to_anchor=(1.02, 1), ncols=2, borderaxespad=0.2)
         _percent_axis(all_axes[1].yaxis)
         all_axes[2].yaxis.set_major_formatter("{x:g}")
@@ -260,8 +261,8 @@ def _mark_best(axes: "Axes", accuracy: Mapping[float, float], best_epoch: int | 
     if best_epoch is None or best_epoch not in accuracy:
         return
     value = accuracy[best_epoch]
-    axes.plot([best_epoch], [value], "o", color=ORANGE, markersize=6, markeredgecolor="white", zorder=3)
-    best = f"best: {100 * value:.1f} % in epoch {best_epoch}"
+    axes.plot([best_epoch + 1], [value], "o", color=ORANGE, markersize=6, markeredgecolor="white", zorder=3)
+    best = f"best: {100 * value:.1f} % in epoch {best_epoch + 1}"
     axes.set_title(best, loc="right", color=ORANGE_TEXT, fontsize=9, fontweight="normal")
 
 

@@ -8,8 +8,8 @@ from typing import TextIO
 
 import numpy as np
 
-from landuse.evaluation.atomic import replacing
 from landuse.evaluation.metrics import FloatArray, IntArray
+from landuse.files import replacing
 
 FIXED_COLUMNS = ["path", "label", "prediction", "confidence"]
 PROBABILITY_PREFIX = "p:"

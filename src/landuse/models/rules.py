@@ -41,11 +41,15 @@ def architecture_problems(config: ModelConfig, image_size: int) -> Iterator[str]
         yield from _cnn(config, image_size)
     if isinstance(config, TorchvisionConfig):
         yield from _torchvision(config, image_size)
-    if isinstance(config, CustomModelConfig) and "." not in (config.target or ""):
+    if isinstance(config, CustomModelConfig) and not _is_import_path(config.target or ""):
         yield (
             f"model.target={config.target}: model=custom needs the import path of your nn.Module, such as"
             " model.target=my_package.nets.MyNet."
         )
+
+
+def _is_import_path(target: str) -> bool:
+    return "." in target and all(part.isidentifier() for part in target.split("."))
 
 
 def _cnn(config: CNNConfig, image_size: int) -> Iterator[str]:

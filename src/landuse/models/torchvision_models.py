@@ -18,7 +18,7 @@ def build_torchvision(config: TorchvisionConfig, num_classes: int, image_size: i
     Raises:
         UserError: ``model.params`` holds an argument that torchvision's builder does not take.
     """
-    from torchvision.models import get_model  # type: ignore[import-untyped]  # here, because it takes seconds
+    from torchvision.models import get_model  # here, because it takes seconds
 
     arguments = _arguments(config.name, image_size)
     try:

@@ -159,7 +159,7 @@ def _find_file(path: Path) -> Path:
 
 def _download(name: str) -> StateDict:
     """torchvision's weights, from its cache or its server."""
-    from torchvision.models import get_model_weights  # type: ignore[import-untyped]  # here, because it takes seconds
+    from torchvision.models import get_model_weights  # here, because it takes seconds
 
     weights = get_model_weights(name).DEFAULT
     try:

@@ -35,11 +35,8 @@ class MetricsFile:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """All whole lines; a last line that a crash cut short is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            records.append(json.loads(line))
-    return records
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _line(record: dict[str, Any]) -> str:

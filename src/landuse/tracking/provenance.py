@@ -5,24 +5,24 @@ import json
 import platform
 import shlex
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from landuse.cli import Invocation
 from landuse.config.schema import Config
 from landuse.data.pack import Pack
 from landuse.runs import to_tree
 from landuse.training.device import Runtime
 
 
-def collect(config: Config, pack: Pack, runtime: Runtime, command: str) -> dict[str, Any]:
+def collect(config: Config, pack: Pack, runtime: Runtime, call: Invocation) -> dict[str, Any]:
     """All that a later reader needs to repeat a run, as JSON-able values."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command_line": shlex.join(["python", "-m", f"landuse.{command}", *sys.argv[1:]]),
+        "command_line": shlex.join(["python", "-m", f"landuse.{call.command}", *call.arguments]),
         "seed": config.seed,
         "config_hash": config_hash(config),
         "data_fingerprint": pack.data_fingerprint,

@@ -52,17 +52,21 @@ def _pinned(tensor: Tensor, runtime: Runtime) -> Tensor:
     return tensor.pin_memory() if runtime.device.type == "cuda" else tensor
 
 
-def epoch_plan(num_images: int, batch_size: int, accumulate: int, seed: int, epoch: int, limit: int | None) -> list[StepPlan]:
+def epoch_plan(
+    num_images: int, batch_size: int, accumulate: int, seed: int, epoch: int, limit: int | None
+) -> list[StepPlan]:
     """All optimiser steps of one epoch.
 
     The images are shuffled and dealt into ceil(N / batch_size) batches whose sizes differ by at most one, so there is
-    no small last batch to unsettle batch norm; every image is seen once.
+    no small last batch to unsettle batch norm; every image is seen once. No batch has fewer than two images (a
+    batch_size of 2 may therefore once be 3).
 
     Args:
         limit: use only so many batches.
     """
     order = torch.randperm(num_images, generator=generator(seed, "order", epoch))
-    batches = list(torch.tensor_split(order, -(-num_images // batch_size)))[:limit]
+    num_batches = max(1, min(-(-num_images // batch_size), num_images // 2))
+    batches = list(torch.tensor_split(order, num_batches))[:limit]
     groups = [batches[start : start + accumulate] for start in range(0, len(batches), accumulate)]
     return [StepPlan(index, group) for index, group in enumerate(groups)]
 

@@ -1,6 +1,5 @@
 """Checkpoints: all that a training needs to go on as if it had never stopped."""
 
-import os
 import shutil
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -44,12 +43,9 @@ def save(path: Path, state: TrainState, parts: dict[str, Any], identity: dict[st
 
 
 def copy(source: Path, target: Path) -> None:
-    """Give a checkpoint a second name, without a second copy where the file system allows."""
+    """A second file, not a link: damage to one leaves the other whole."""
     with replacing(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
+        shutil.copyfile(source, temporary)
 
 
 def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
@@ -67,10 +63,15 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path} to resume from; use trainer.resume=never.") from error
     except (OSError, RuntimeError, UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
-        raise UserError(f"The checkpoint {path} is damaged or is no checkpoint: resume from another or start anew.") from error
+        raise UserError(
+            f"The checkpoint {path} is damaged or is no checkpoint: resume from another or start anew."
+        ) from error
     for key, value in identity.items():
         if stored.get(key) != value:
-            raise UserError(f"The checkpoint {path} was made with {key}={stored.get(key)}, this run has {key}={value}: they must agree.")
+            raise UserError(
+                f"The checkpoint {path} was made with {key}={stored.get(key)}, this run has {key}={value}: "
+                "they must agree."
+            )
     return state, content
 
 

@@ -96,8 +96,8 @@ def _pick_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            f"trainer.device={name}: there is a GPU, but this torch ({torch.__version__}) cannot use it; install a CUDA build "
-            "that fits the driver, or use trainer.device=cpu."
+            f"trainer.device={name}: there is a GPU, but this torch ({torch.__version__}) cannot use it; install "
+            "a CUDA build that fits the driver, or use trainer.device=cpu."
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("trainer.device=mps: this torch or macOS does not support it; use trainer.device=cpu.")
@@ -134,7 +134,8 @@ def _set_switches(runtime: Runtime, deterministic: bool) -> None:
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory instead of returning each large block to the kernel and faulting it in again.
 
-    Training the default CNN ran 1.5 to 3 times faster with it; its peak memory rose by about half (2 cores, torch 2.15).
+    Training the default CNN ran 1.5 to 3 times faster with it and its peak memory rose by about half (2 cores of an AMD
+    EPYC virtual machine, torch 2.15).
 
     Returns:
         Whether the C library took the request; only glibc knows it.

@@ -15,7 +15,9 @@ from landuse.training.device import Runtime
 class Predictor:
     """Runs a model over packed images without augmentation."""
 
-    def __init__(self, runtime: Runtime, mean: Sequence[float], std: Sequence[float], batch_size: int, symmetries: bool = False) -> None:
+    def __init__(
+        self, runtime: Runtime, mean: Sequence[float], std: Sequence[float], batch_size: int, symmetries: bool = False
+    ) -> None:
         """
         Args:
             mean, std: per channel on the 0..1 scale, as the model was trained with.

@@ -187,7 +187,7 @@ class Trainer:
         self.save("last")
         raise Interrupted(
             self.stop_signal,
-            f"Interrupted in epoch {self.state.epoch} after step {self.state.step}; {self._path('last')} holds all of it.",
+            f"Interrupted in epoch {self.state.epoch} after step {self.state.step}; {self._path('last')} has it all.",
         )
 
     def save(self, name: str) -> None:
@@ -202,8 +202,13 @@ class Trainer:
         checkpoint.save(self._path(name), self.state, parts, self._identity)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint, of this run or of another; the best one comes along."""
         self.state, parts = checkpoint.load(path, self._identity)
+        best = path.with_name("best.pt")
+        if best.is_file() and best != self._path("best"):
+            checkpoint.copy(best, self._path("best"))
+        if not self._path("best").is_file():  # a checkpoint alone: what was best before is lost
+            self.state.best_epoch, self.state.best = None, {}
         self.model.load_state_dict(parts["model"])
         if parts["average"] is not None:
             self.average.model.load_state_dict(parts["average"])

@@ -22,7 +22,9 @@ class Criterion:
     one large batch, a short last batch included.
     """
 
-    def __init__(self, config: TrainerConfig, labels: NDArray[np.int64], num_classes: int, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainerConfig, labels: NDArray[np.int64], num_classes: int, device: torch.device
+    ) -> None:
         self._smoothing = config.label_smoothing
         self._weights = None
         if config.class_weights == "balanced":
@@ -68,4 +70,5 @@ class RunningLoss:
 
 
 def _advice(where: str) -> str:
-    return f"The training loss is not finite ({where}). Lower trainer.lr, set trainer.clip_norm=1.0, or use hardware.precision=fp32."
+    cures = "Lower trainer.lr, set trainer.clip_norm=1.0, or use hardware.precision=fp32."
+    return f"The training loss is not finite ({where}). {cures}"

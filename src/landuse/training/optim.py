@@ -27,7 +27,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> ParamGroups:
 
 
 def _sgd(groups: ParamGroups, config: TrainerConfig) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=_fused(groups))
+    return torch.optim.SGD(
+        groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=_fused(groups)
+    )
 
 
 def _adamw(groups: ParamGroups, config: TrainerConfig) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""Randomness as a pure function of (seed, stream, epoch, step), so that a resumed run draws what it would have drawn."""
+"""Randomness as a pure function of (seed, stream, epoch, step): a resumed run draws what it would have drawn."""
 
 import hashlib
 

@@ -12,7 +12,7 @@ from landuse.training.loop import Trainer
 
 @contextmanager
 def stopping_after_a_step(trainer: Trainer) -> Iterator[None]:
-    """Route both signals to ``trainer.stop_signal``; does nothing outside the main thread, where signals never arrive."""
+    """Route both signals to ``trainer.stop_signal``; nothing outside the main thread, where no signal arrives."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -223,7 +223,6 @@ class Tiling:
 
     Attributes:
         u, v: Coordinates (n, n) from the middle of the cell a pixel lies in.
-        row: Index (n, n) of the cell along v.
     """
 
     _TABLE = 4096
@@ -232,9 +231,8 @@ class Tiling:
         column, row = np.floor(u / pitch_u), np.floor(v / pitch_v)
         self.u: FloatArray = u - (column + 0.5) * pitch_u
         self.v: FloatArray = v - (row + 0.5) * pitch_v
-        self.row: IntArray = row.astype(np.int64)
         # Odd multipliers spread neighbouring cells over the table; a mask also wraps negative indices.
-        self._cell: IntArray = (column.astype(np.int64) * 1237 + self.row * 2731) & (self._TABLE - 1)
+        self._cell: IntArray = (column.astype(np.int64) * 1237 + row.astype(np.int64) * 2731) & (self._TABLE - 1)
         self._dice = dice
 
     def units(self) -> FloatArray:

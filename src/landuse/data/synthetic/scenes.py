@@ -125,7 +125,7 @@ def _photograph(scene: Scene) -> npt.NDArray[np.uint8]:
     slope_x, slope_y = dice.uniform(-0.12, 0.12), dice.uniform(-0.12, 0.12)
     light = 1.0 + (slope_x * canvas.x + slope_y * canvas.y) / scene.half_m
     light = light * (1.0 + dice.uniform(0.0, 0.25) * (canvas.noise(dice, 60.0) - 0.5))
-    tint = dice.uniform(0.7, 1.2) * dice.uniforms(0.88, 1.12, 3)
+    tint = dice.uniform(0.7, 1.2) * dice.uniforms(0.9, 1.1, 3)
     pixels = clip_unit(pixels * light * tint[:, None, None])
     pixels = pixels + dice.uniform(-0.3, 0.3) * pixels * (1.0 - pixels)
     grey = (pixels[0] + pixels[1] + pixels[2]) / 3.0

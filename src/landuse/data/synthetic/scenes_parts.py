@@ -260,6 +260,9 @@ def lay_pond(scene: Scene, frame: Frame, radius: float) -> None:
     lay_ground(scene, scene.dice.pick(WATERS), scene.canvas.inside(ragged, 1.0))
 
 
+# Strays: one small painter for each kind; `_STRAYS` says how often it appears.
+
+
 def _stray_road(scene: Scene) -> None:
     frame = scene.frame(wander=0.5, bend=0.002)
     ground = scene.dice.pick(("asphalt", "concrete", "dry"))

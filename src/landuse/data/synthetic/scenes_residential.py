@@ -72,14 +72,16 @@ def _lay_streets(
     reach = 1.1 * scene.canvas.extent_m
     streets, columns = int(reach / period) + 1, int(reach / width) + 1
     ground = scene.dice.pick(("asphalt", "asphalt", "concrete"))
-    lots = []
+    lots: list[tuple[float, float, float]] = []
     for index in range(-streets, streets + 1):
         middle = index * period
         lay_road(scene, frame.moved(0.0, middle), street, lanes=lanes, ground=ground, divided=False, cars=cars)
         shift = scene.dice.uniform(-0.5, 0.5) * width
-        for column in range(-columns, columns + 1):
-            for side in (-1.0, 1.0):
-                lots.append((column * width + shift, middle + side * (street + 0.5 * depth), side))
+        lots.extend(
+            (column * width + shift, middle + side * (street + 0.5 * depth), side)
+            for column in range(-columns, columns + 1)
+            for side in (-1.0, 1.0)
+        )
     plan = np.array(lots)
     return plan[scene.shows(frame.world(plan[:, :2]), 10.0)]
 

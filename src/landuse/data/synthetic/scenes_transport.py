@@ -210,7 +210,7 @@ def draw_harbor(scene: Scene) -> None:
     """Docks with boats moored at right angles on both sides."""
     canvas, dice = scene.canvas, scene.dice
     lay_ground(scene, dice.pick(("water", "water", "jade")), cell_m=40.0)
-    frame = scene.frame(wander=0.4)
+    frame = scene.frame(wander=0.2)
     u, v = scene.local(frame)
     long, walk = dice.uniform(8.0, 15.0), dice.uniform(0.8, 1.5)
     pitch = 0.42 * long + dice.uniform(0.3, 1.2)

@@ -26,7 +26,8 @@ def draw_buildings(scene: Scene) -> None:
     lay_ground(scene, dice.pick(("concrete", "asphalt", "grass")), cell_m=14.0)
     frame = scene.frame(wander=0.3)
     block, street = dice.uniform(36.0, 56.0), dice.uniform(4.0, 7.0)
-    if dice.chance(0.6):
+    parked = dice.chance(0.6)
+    if parked:
         lay_car_park(scene, frame.moved(0.5 * block, 0.5 * block), 0.5 * block, 0.5 * block - street, dice.unit())
     lay_road(scene, frame, street, lanes=2, cars=6)
     if dice.chance(0.6):
@@ -36,7 +37,8 @@ def draw_buildings(scene: Scene) -> None:
     half = 0.5 * block - street - 2.0
     for column in (-1.5, -0.5, 0.5, 1.5):
         for row in (-1.5, -0.5, 0.5, 1.5):
-            if dice.chance(0.8):
+            on_car_park = parked and column == row == 0.5
+            if not on_car_park and dice.chance(0.9):
                 plot = frame.moved(column * block, row * block)
                 halves = (half * dice.uniform(0.7, 1.0), half * dice.uniform(0.5, 1.0))
                 _draw_flat_building(scene, plot, halves, dice.uniform(5.0, 14.0), weathering)
@@ -111,12 +113,11 @@ def draw_storagetanks(scene: Scene) -> None:
     u, v = scene.local(frame)
     yard = canvas.box(u, v, 0.5 * columns * pitch + 3.0, 0.5 * rows * pitch + 3.0)
     lay_ground(scene, dice.pick(("concrete", "dry", "soil")), yard * dice.uniform(0.3, 1.0))
-    places = []
+    places: list[tuple[float, float]] = []
     for row in range(rows):
         across = (row - 0.5 * (rows - 1)) * pitch
         canvas.blend(canvas.box(u, v - across, 0.5 * columns * pitch, 0.35), _PIPE_COLOUR)
-        for column in range(columns):
-            places.append(((column - 0.5 * (columns - 1)) * pitch, across))
+        places.extend(((column - 0.5 * (columns - 1)) * pitch, across) for column in range(columns))
     radii = radius * dice.uniforms(0.8, 1.05, len(places))
     _draw_tanks(scene, frame.world(np.array(places)), radii, radius * dice.uniform(0.5, 0.9))
 

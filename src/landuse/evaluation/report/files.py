@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+import yaml
 
 from landuse.errors import UserError
 from landuse.evaluation.metrics import Summary
@@ -64,8 +62,8 @@ class RunFiles:
     Attributes:
         folder: the run folder, as given.
         config: `config.yaml` parsed, and `config_text` as it stands in the file.
-        history: lines of `metrics.jsonl`, one an epoch; empty when no epoch was finished.
-        summary: `summary.json`.
+        history: lines of `metrics.jsonl`, one an epoch, counted from 0; empty when no epoch was finished.
+        summary: `summary.json`; its `best_epoch` counts from 0 as well.
         provenance: `provenance.json`.
         evaluation: `evaluation.json`, or None where the run has not been evaluated.
         figures: PNG files of `figures/` by their name without extension, in the order of the names.
@@ -124,16 +122,17 @@ def _read_text(path: Path) -> str:
 
 def _parse_config(text: str, path: Path) -> dict[str, Any]:
     try:
-        config = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, OmegaConfBaseException) as error:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ReportError(f"{path} is not valid YAML ({_first_line(error)}); restore what the run wrote") from error
     if not isinstance(config, dict):
         raise ReportError(f"{path} holds no configuration (no mapping of keys to values); restore what the run wrote")
-    return cast(dict[str, Any], config)
+    return config
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:
-    lines = _read_text(path).splitlines()
+    # A last line without its end was cut short by a crash; the epoch counts as not finished.
+    lines = [line for line in _read_text(path).splitlines(keepends=True) if line.endswith("\n")]
     return [_parse_json(line, HISTORY_KEYS, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 

@@ -1,4 +1,7 @@
-"""The sections of a run's report but the evaluation, each a function from the run's files to HTML."""
+"""The sections of a run's report but the evaluation, each a function from the run's files to HTML.
+
+The files count epochs from 0; people, and so all that is shown here, from 1.
+"""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +22,8 @@ EPOCH_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "images_per_second": ("images/s", "{:,.0f}".format),
     "seconds": ("seconds", "{:,.1f}".format),
 }
+# Dotted keys of `provenance.json` that stand beside the curves.
+RECORDED_FACTS = {"hardware.device_name": "Device", "hardware.precision": "Precision", "seed": "Seed"}
 FIGURES_OF_SECTIONS = {"curves", "confusion", "reliability", "per_class", "mistakes"}
 STATUS_NOTES = {
     "interrupted": "The numbers are those of the best epoch so far.",
@@ -89,10 +94,10 @@ def configuration(run: RunFiles) -> Html:
 
 def repeat(run: RunFiles) -> Html:
     """The commands that make this run again."""
-    commit, command = run.provenance.get("git_commit"), run.provenance.get("command")
+    commit, command_line = run.provenance.get("git_commit"), run.provenance.get("command_line")
     lines = [f"git checkout {commit}", "make setup"] if commit else []
-    if command:
-        lines.append(shlex.join(map(str, command)) if isinstance(command, list) else str(command))
+    if command_line:
+        lines.append(str(command_line))
     if run.evaluation is not None:
         lines.append("python -m landuse.evaluate")
     note = Html()
@@ -130,7 +135,7 @@ def _headline(run: RunFiles) -> Html:
     if accuracy is None:
         return tag("p", "No result: no epoch was finished.", class_="headline")
     note = "The epoch was chosen on this split, so the number is somewhat optimistic."
-    texts = (tag("p", f"validation accuracy, epoch {run.summary['best_epoch']}"), tag("p", note, class_="muted small"))
+    texts = (tag("p", f"validation accuracy, epoch {_shown_best(run)}"), tag("p", note, class_="muted small"))
     return tag("div", tag("strong", percent(accuracy)), tag("div", *texts), class_="headline")
 
 
@@ -159,17 +164,18 @@ def _facts(run: RunFiles) -> Html:
 
 def _training_facts(run: RunFiles) -> Html:
     summary = run.summary
-    best_epoch, throughput = summary["best_epoch"], summary["images_per_second"]
+    throughput = summary["images_per_second"]
     facts = {
         "Epochs": _epochs(run),
-        "Best epoch": "none" if best_epoch is None else str(best_epoch),
+        "Best epoch": _shown_best(run),
         "Validation accuracy": percent(summary["val/accuracy"]),
         "Validation loss": significant(summary["val/loss"]),
         "Parameters": f"{summary['parameters']:,}",
         "Training time": duration(summary["train_seconds"]),
         "Throughput": "none" if throughput is None else f"{throughput:,.0f} images/s",
     }
-    facts |= {key.capitalize(): str(run.provenance[key]) for key in ("device", "seed") if key in run.provenance}
+    recorded = dict(_flattened(run.provenance))
+    facts |= {name: recorded[key] for key, name in RECORDED_FACTS.items() if key in recorded}
     return names_table("Key facts of the training", facts.items())
 
 
@@ -180,7 +186,7 @@ def _epoch_table(run: RunFiles) -> Html:
         rows.append(
             tag(
                 "tr",
-                tag("th", f"{entry['epoch']} (best)" if is_best else str(entry["epoch"]), scope="row"),
+                tag("th", f"{entry['epoch'] + 1} (best)" if is_best else f"{entry['epoch'] + 1}", scope="row"),
                 *(number_cell(written(entry[key])) for key, (_, written) in EPOCH_COLUMNS.items()),
                 class_="best" if is_best else None,
             )
@@ -192,6 +198,11 @@ def _group_name(config: Mapping[str, Any], group: str) -> str:
     chosen = config.get(group)
     name = chosen.get("name") if isinstance(chosen, dict) else chosen
     return f"unnamed {group}" if name is None else str(name)
+
+
+def _shown_best(run: RunFiles) -> str:
+    best_epoch = run.summary["best_epoch"]
+    return "none" if best_epoch is None else str(best_epoch + 1)
 
 
 def _epochs(run: RunFiles) -> str:

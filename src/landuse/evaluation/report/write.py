@@ -4,11 +4,11 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from landuse.evaluation.atomic import replacing
 from landuse.evaluation.report import sections
 from landuse.evaluation.report.evaluation import evaluation
 from landuse.evaluation.report.files import RunFiles, read_run
 from landuse.evaluation.report.markup import Html, join, tag
+from landuse.files import replacing
 
 
 def write_report(run_dir: Path) -> Path:

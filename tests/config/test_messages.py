@@ -1,0 +1,113 @@
+"""Every mistake in a configuration ends in one clear message, status 2, and no work done."""
+
+from pathlib import Path
+
+import pytest
+
+MISTAKES = {
+    "unknown key": (["trainer.lrr=1"], ["'trainer.lrr'", "trainer.lr"]),
+    "unknown key at the root": (["lr=0.1"], ["'lr'", "trainer.lr"]),
+    "appended typo": (["+lrr=1"], ["'lrr'", "trainer.lr"]),
+    "appended typo in a group": (["+trainer.epoch=1"], ["'trainer.epoch'", "trainer.epochs"]),
+    "forced typo": (["++data.image_siz=3"], ["'data.image_siz'", "data.image_size"]),
+    "key of another model": (["model=resnet18", "model.width=3"], ["'model.width'", "kind cnn", "model.stem"]),
+    "appended key of another model": (["model=resnet18", "+model.width=3"], ["'model.width'", "kind cnn"]),
+    "unknown group": (["modl=cnn"], ["'modl'", "model"]),
+    "wrong choice": (["model=cn"], ["model=cn", "Nearest: cnn"]),
+    "wrong torchvision name": (["model=resnet1818"], ["model=resnet1818", "resnet18"]),
+    "wrong model.name": (["model=torchvision", "model.name=resnet19"], ["resnet19", "resnet18"]),
+    "wrong debug preset": (["+debug=overfitt"], ["debug=overfitt", "overfit"]),
+    "wrong experiment": (["experiment=ucmerced_cpuu"], ["experiment=ucmerced_cpuu", "ucmerced_cpu"]),
+    "wrong type": (["trainer.lr=abc"], ["trainer.lr=abc", "Float"]),
+    "wrong type in a list": (["trainer.betas=[0.9,x]"], ["trainer.betas[1]=x", "Float"]),
+    "wrong value of a closed set": (["trainer.optimizer=adam"], ["trainer.optimizer=adam", "adamw", "sgd"]),
+    "unreadable override": (["trainer.lr=[1"], ["trainer.lr=[1", "key=value"]),
+    "deleted key": (["~trainer.lr"], ["trainer.lr", "deletion"]),
+    "unknown device": (["trainer.device=gpu"], ["trainer.device=gpu", "cuda"]),
+    "mps absent": (["trainer.device=mps"], ["trainer.device=mps", "cpu"]),
+    "image too small": (["data.image_size=32"], ["model.depth=6", "model.depth=5"]),
+    "image size out of range": (["data.image_size=4"], ["data.image_size=4"]),
+    "even kernel": (["model.kernel_size=4"], ["model.kernel_size=4", "odd"]),
+    "width": (["model.width=0"], ["model.width=0"]),
+    "dropout": (["model.dropout=1.5"], ["model.dropout=1.5"]),
+    "stem of another family": (["model=vit_b_16", "model.stem=small"], ["model.stem=small", "ResNet"]),
+    "vit size": (["model=vit_b_16", "data.image_size=100"], ["vit_b_16", "96 or 112"]),
+    "vit training size": (["model=vit_b_16", "augment.size=48"], ["augment.size=48", "one image size"]),
+    "no custom target": (["model=custom"], ["model.target"]),
+    "DEFAULT weights of the cnn": (["model.weights=DEFAULT"], ["model.weights=DEFAULT", "torchvision"]),
+    "missing weights": (["model.weights=/nowhere/w.pt"], ["/nowhere/w.pt"]),
+    "frozen without weights": (["model=resnet18", "model.freeze_backbone=true"], ["freeze_backbone", "weights"]),
+    "folder without root": (["data=folder"], ["data.root"]),
+    "missing root": (["data=folder", "data.root=/nowhere"], ["data.root=/nowhere"]),
+    "scheme": (["data=eurosat", "data.archive.url=ftp://x/y.zip"], ["ftp", "https"]),
+    "short checksum": (["data=eurosat", "data.archive.sha256=abc"], ["abc", "64 hex"]),
+    "missing split files": (["data.split.files=/nowhere"], ["/nowhere", "train.csv"]),
+    "fractions": (["data.split.fractions=[0.5,0.5]"], ["data.split.fractions", "sum to 1"]),
+    "fractions of one": (["data.split.fractions=[0.5,0.2,0.2]"], ["data.split.fractions", "sum to 1"]),
+    "few synthetic images": (["data.synthetic.images_per_class=2"], ["images_per_class=2"]),
+    "max_images": (["data.max_images=0"], ["data.max_images=0"]),
+    "crop scale": (["augment.shift=0", "augment.crop_scale=[0.9,0.2]"], ["augment.crop_scale"]),
+    "crop and shift": (["augment.crop_scale=[0.5,1.0]"], ["augment.shift", "augment.crop_scale"]),
+    "training size": (["augment.size=2"], ["augment.size=2"]),
+    "brightness": (["augment.brightness=3"], ["augment.brightness=3"]),
+    "mixup": (["augment.mixup=-1"], ["augment.mixup=-1"]),
+    "mix probability": (["augment.mix_probability=2"], ["augment.mix_probability=2"]),
+    "epochs": (["trainer.epochs=0"], ["trainer.epochs=0"]),
+    "batch size": (["trainer.batch_size=1"], ["trainer.batch_size=1"]),
+    "limit": (["trainer.limit_train_batches=0"], ["trainer.limit_train_batches=0"]),
+    "lr": (["trainer.lr=-1"], ["trainer.lr=-1"]),
+    "lr not a number": (["trainer.lr=nan"], ["trainer.lr=nan"]),
+    "weight decay": (["trainer.weight_decay=-1"], ["trainer.weight_decay=-1"]),
+    "momentum": (["trainer.momentum=1"], ["trainer.momentum=1"]),
+    "betas": (["trainer.betas=[0.9]"], ["trainer.betas"]),
+    "label smoothing": (["trainer.label_smoothing=1"], ["trainer.label_smoothing=1"]),
+    "ema": (["trainer.ema=1"], ["trainer.ema=1"]),
+    "clip": (["trainer.clip_norm=0"], ["trainer.clip_norm=0"]),
+    "decay factor": (["trainer.decay_factor=1"], ["trainer.decay_factor=1"]),
+    "final lr": (["trainer.final_lr=2"], ["trainer.final_lr=2"]),
+    "warm-up": (["trainer.warmup_epochs=50", "trainer.epochs=2"], ["trainer.warmup_epochs=50", "trainer.epochs=2"]),
+    "resume path": (["trainer.resume=/nowhere"], ["trainer.resume=/nowhere"]),
+    "long profile": (["trainer.profile=true"], ["trainer.profile=true", "+debug=profiler"]),
+    "fp16 on the CPU": (["trainer.device=cpu", "hardware.precision=fp16"], ["fp16", "bf16"]),
+    "threads": (["hardware.num_threads=0"], ["hardware.num_threads=0"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_is_one_message(command, tmp_path: Path, name: str) -> None:
+    overrides, expected = MISTAKES[name]
+    done = command("train", *overrides)
+    assert done.status == 2
+    assert done.err.startswith("error: ")
+    assert len(done.err.strip().splitlines()) == 1
+    for part in expected:
+        assert part in done.err
+    assert list(tmp_path.iterdir()) == []  # neither a run folder nor data
+
+
+def test_cuda_absent(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landuse.config.validate.num_cuda_devices", lambda: 0)
+    done = command("train", "trainer.device=cuda")
+    assert done.status == 2
+    assert "trainer.device=cuda" in done.err
+    assert "trainer.device=cpu" in done.err
+
+
+def test_cuda_index_too_high(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landuse.config.validate.num_cuda_devices", lambda: 2)
+    done = command("train", "trainer.device=cuda:2")
+    assert done.status == 2
+    assert "cuda:0 to cuda:1" in done.err
+
+
+def test_traceback_on_request(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    done = command("train", "+lrr=1")
+    assert done.status == 2
+    assert "Traceback" in done.err
+
+
+def test_mistake_in_a_multirun(command) -> None:
+    done = command("train", "--multirun", "seed=1,2", "trainer.epochs=0")
+    assert done.status == 2
+    assert "trainer.epochs=0" in done.err

@@ -1,0 +1,99 @@
+"""What all tests share: small image folders, the commands run in this process, and the real images where they are."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@dataclass
+class Finished:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Finished]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run ``python -m landuse.<name> overrides...`` in this process, in an empty folder of its own."""
+    import importlib
+
+    from landuse.cli import run_command
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def run(name: str, *overrides: str) -> Finished:
+        monkeypatch.setattr(sys, "argv", [f"landuse.{name}", *overrides])
+        job = getattr(importlib.import_module(f"landuse.{name}"), name)
+        capsys.readouterr()
+        status = 0
+        try:
+            run_command(name, job)
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        finally:
+            os.environ["HYDRA_FULL_ERROR"] = "0"
+        captured = capsys.readouterr()
+        return Finished(status, captured.out, captured.err)
+
+    return run
+
+
+def write_images(root: Path, classes: dict[str, tuple[int, int, int]], per_class: int, size_px: int = 16) -> Path:
+    """A class-per-folder tree of noisy images, each class about its own colour, so that it can be learnt."""
+    draws = np.random.default_rng(0)
+    for name, colour in classes.items():
+        (root / name).mkdir(parents=True)
+        for i in range(per_class):
+            pixels = np.clip(np.array(colour) + draws.integers(-40, 40, (size_px, size_px, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{name}{i:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 20 images of 16 px."""
+    colours = {"field": (90, 160, 60), "roof": (170, 80, 70), "water": (40, 80, 150)}
+    return write_images(tmp_path_factory.mktemp("images"), colours, per_class=20)
+
+
+@pytest.fixture
+def tiny(image_folder: Path, tmp_path: Path) -> list[str]:
+    """Overrides for a training that takes a second: tiny images, tiny network, two epochs."""
+    return [
+        "data=folder",
+        f"data.root={image_folder}",
+        f"data.home={tmp_path}/data",
+        "data.image_size=16",
+        "model=cnn",
+        "model.depth=2",
+        "model.width=4",
+        "trainer.device=cpu",
+        "trainer.epochs=2",
+        "trainer.batch_size=8",
+        "trainer.lr=0.01",
+        "hardware.precision=fp32",
+    ]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real UC Merced and EuroSAT archives that lies beside the checkout, where it does."""
+    if not (REAL_DATA / "UCMerced_LandUse.zip").is_file():
+        pytest.skip(f"needs the real image archives in {REAL_DATA}")
+    return REAL_DATA

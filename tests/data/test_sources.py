@@ -1,0 +1,141 @@
+"""Reading images from folders and archives."""
+
+import hashlib
+import io
+import pickle
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from landuse.config.schema import ArchiveConfig, DataConfig
+from landuse.data.archive import VerifiedArchive
+from landuse.data.sources import ArchiveSource, FolderSource, decode, open_source
+from landuse.errors import UserError
+
+
+def png(pixels: np.ndarray, mode: str = "RGB") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def zipped(path: Path, entries: dict[str, bytes]) -> VerifiedArchive:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return VerifiedArchive(path, "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+PIXELS = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+
+
+def test_decode_is_exact_at_full_size() -> None:
+    assert np.array_equal(decode(png(PIXELS), "x", 16), PIXELS)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "LA"])
+def test_decode_gives_rgb(mode: str) -> None:
+    image = decode(png(PIXELS, mode), "x", 8)
+    assert image.shape == (8, 8, 3)
+    assert image.dtype == np.uint8
+
+
+def test_decode_cuts_the_centre() -> None:
+    wide = np.zeros((10, 30, 3), dtype=np.uint8)
+    wide[:, 10:20] = 200
+    assert np.array_equal(decode(png(wide), "x", 10), np.full((10, 10, 3), 200))
+
+
+def test_decode_turns_upright() -> None:
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    Image.fromarray(PIXELS).save(stream, "PNG", exif=exif)
+    assert np.array_equal(decode(stream.getvalue(), "x", 16), np.rot90(PIXELS, -1))
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", png(PIXELS)[:60]])
+def test_unreadable_image_is_named(content: bytes) -> None:
+    with pytest.raises(UserError, match="forest/a.png is not a readable image"):
+        decode(content, "forest/a.png", 16)
+
+
+def test_zip_and_tar_and_folder_agree(tmp_path: Path) -> None:
+    entries = {f"Top/Images/{name}/{name}{i}.png": png(PIXELS + i) for name in ("a", "b") for i in range(2)}
+    archive = zipped(tmp_path / "x.zip", {**entries, "Top/readme.txt": b"", "__MACOSX/Top/._a.png": b""})
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as tar:
+        for name, content in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+            file = tmp_path / "tree" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+    tarred = VerifiedArchive(tmp_path / "x.tgz", "sha256:y")
+    sources = [ArchiveSource(archive), ArchiveSource(tarred), FolderSource(tmp_path / "tree")]
+    for source in sources:
+        assert source.paths == ["a/a0.png", "a/a1.png", "b/b0.png", "b/b1.png"]
+        copy = pickle.loads(pickle.dumps(source))  # as a worker process gets it
+        assert np.array_equal(copy.read(3, 16), PIXELS + 1)
+
+
+def test_folder_identity_follows_the_content(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        for name in ("a", "b"):
+            (tmp_path / place / name).mkdir(parents=True)
+            (tmp_path / place / name / "x.png").write_bytes(png(PIXELS))
+    one = FolderSource(tmp_path / "one").identity
+    assert FolderSource(tmp_path / "two").identity == one
+    (tmp_path / "two" / "b" / "x.png").write_bytes(png(PIXELS + 1))
+    assert FolderSource(tmp_path / "two").identity != one
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["readme.txt"], "no images found"),
+        (["loose.png"], "no images found"),
+        (["only/a.png"], "only one class folder"),
+        (["x/a/1.png", "b/1.png"], "several places"),
+    ],
+)
+def test_wrong_layout(tmp_path: Path, names: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ArchiveSource(zipped(tmp_path / "x.zip", {name: png(PIXELS) for name in names}))
+
+
+def test_neither_zip_nor_tar(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"something else")
+    with pytest.raises(UserError, match="neither a zip nor a tar"):
+        ArchiveSource(VerifiedArchive(tmp_path / "x.zip", "sha256:z"))
+
+
+def test_damaged_entry_is_named(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "x.zip", {f"{name}/x.png": png(PIXELS) for name in ("a", "b")})
+    content = bytearray(archive.path.read_bytes())
+    content[80:90] = b"0123456789"
+    archive.path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a/x.png in .*x.zip cannot be read"):
+        ArchiveSource(archive).read(0, 16)
+
+
+def test_entries_cannot_escape(tmp_path: Path) -> None:
+    """An archive is read in place and nothing of it is written; names that point out of it are passed over."""
+    entries = {name: png(PIXELS) for name in ("../../evil/a/x.png", "/etc/evil/x.png", "good/a/x.png", "good/b/x.png")}
+    source = ArchiveSource(zipped(tmp_path / "x.zip", entries))
+    assert source.paths == ["a/x.png", "b/x.png"]
+    source.read(0, 16)
+    assert [path.name for path in tmp_path.rglob("*")] == ["x.zip"]
+
+
+def test_open_source_obtains_the_archive(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "x.zip", {f"{name}/x.png": png(PIXELS) for name in ("a", "b")})
+    url = archive.path.as_uri()
+    config = DataConfig(
+        source="archive", home=str(tmp_path), archive=ArchiveConfig(url=url, checksums=[archive.checksum])
+    )
+    assert open_source(config).identity == archive.checksum

@@ -1,0 +1,277 @@
+"""The commands from end to end, on tiny images, through their real doors."""
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from sklearn import metrics as sk
+
+from landuse.evaluation.predictions import read_csv
+from landuse.tracking import metrics_file
+
+RUN_FILES = [
+    "checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "figures/curves.png", "metrics.jsonl",
+    "model/model.json", "model/model.safetensors", "provenance.json", "report.html", "summary.json", "train.log",
+]  # fmt: skip
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def load(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def test_train_then_evaluate(command, tiny, tmp_path: Path) -> None:
+    done = command("train", *tiny, "run_name=first", "trainer.epochs=6")
+    assert done.status == 0, done.err
+    run = tmp_path / "outputs" / "train" / "folder_cnn" / "first"
+    assert files(run) == RUN_FILES
+    assert (tmp_path / "outputs" / "latest").resolve() == run
+    summary, history = load(run / "summary.json"), metrics_file.read(run / "metrics.jsonl")
+    assert summary["status"] == "completed"
+    assert summary["val/accuracy"] == max(record["val/accuracy"] for record in history)
+    assert len(history) == 6
+    provenance = load(run / "provenance.json")
+    assert provenance["command_line"].startswith("python -m landuse.train data=folder")
+    assert {
+        "git_commit",
+        "git_dirty",
+        "config_hash",
+        "data_fingerprint",
+        "split_fingerprint",
+        "lock_hash",
+        "seed",
+    } <= set(provenance)
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["epochs"] == 6
+
+    # What training said of the validation split, evaluate says exactly.
+    done = command("evaluate", "evaluation.split=val")
+    assert done.status == 0, done.err
+    val = load(run / "evaluation-val.json")
+    assert (val["accuracy"], val["loss"]) == (summary["val/accuracy"], summary["val/loss"])
+
+    done = command("evaluate", f"run={run}/model")
+    assert done.status == 0, done.err
+    assert "95 % interval" in done.err
+    check_against_scikit_learn(run)
+    for name in ("confusion", "mistakes", "per_class", "reliability"):
+        assert (run / "figures" / f"{name}.png").stat().st_size > 1000
+    assert not (tmp_path / "outputs" / "evaluate").exists()  # it writes into the run alone
+
+
+def check_against_scikit_learn(run: Path) -> None:
+    evaluation, predictions = load(run / "evaluation.json"), read_csv(run / "predictions.csv")
+    labels, predicted = predictions.labels, predictions.probabilities.argmax(1)
+    assert evaluation["accuracy"] == sk.accuracy_score(labels, predicted)
+    assert evaluation["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"), abs=1e-15)
+    assert evaluation["confusion_matrix"] == sk.confusion_matrix(labels, predicted).tolist()
+    assert evaluation["loss"] == pytest.approx(sk.log_loss(labels, predictions.probabilities), abs=1e-6)
+    scores = sk.precision_recall_fscore_support(labels, predicted, zero_division=0)
+    for i, name in enumerate(evaluation["classes"]):
+        ours = evaluation["per_class"][name]
+        assert [ours["precision"], ours["recall"], ours["f1"]] == pytest.approx(
+            [scores[j][i] for j in range(3)], abs=1e-15
+        )
+        assert ours["support"] == scores[3][i]
+    low, high = evaluation["accuracy_ci95"]
+    assert low <= evaluation["accuracy"] <= high
+    confidence, correct = predictions.confidence, predicted == labels
+    edges = np.linspace(0, 1, 16)
+    gaps = [
+        abs(correct[inside].mean() - confidence[inside].mean()) * inside.mean()
+        for low, high in itertools.pairwise(edges)
+        if (inside := (confidence > low) & (confidence <= high)).any()
+    ]
+    assert evaluation["ece"] == pytest.approx(sum(gaps), abs=1e-12)
+
+
+def test_training_never_opens_the_test_split(command, tiny, tmp_path: Path) -> None:
+    assert command("preprocess", *tiny).status == 0
+    (pack,) = (tmp_path / "data" / "packs").iterdir()
+    (pack / "test.npy").unlink()
+    assert command("train", *tiny).status == 0
+
+
+def test_same_command_same_result(command, tiny, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert command("train", *tiny, f"hydra.run.dir={tmp_path}/{name}", "augment=strong").status == 0
+    assert (tmp_path / "a/model/model.safetensors").read_bytes() == (
+        tmp_path / "b/model/model.safetensors"
+    ).read_bytes()
+    assert load(tmp_path / "a/summary.json")["val/loss"] == load(tmp_path / "b/summary.json")["val/loss"]
+
+
+def test_a_run_is_never_overwritten(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny, "run_name=x").status == 0
+    run = tmp_path / "outputs/train/folder_cnn/x"
+    before = (run / "model/model.safetensors").read_bytes()
+    done = command("train", *tiny, "run_name=x", "seed=1")
+    assert done.status == 2
+    assert "already holds a run" in done.err
+    assert (run / "model/model.safetensors").read_bytes() == before
+    done = command("train", *tiny, "run_name=x", "trainer.resume=auto")
+    assert done.status == 0
+    assert "finished already" in done.err
+
+
+def test_resume_from_another_run_goes_on_longer(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny, "run_name=short", "trainer.scheduler=constant").status == 0
+    short = tmp_path / "outputs/train/folder_cnn/short"
+    done = command(
+        "train", *tiny, "run_name=long", "trainer.scheduler=constant", "trainer.epochs=4", f"trainer.resume={short}"
+    )
+    assert done.status == 0, done.err
+    assert "at epoch 2" in done.err
+    assert [r["epoch"] for r in metrics_file.read(short.parent / "long" / "metrics.jsonl")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_leaves_a_resumable_run(command, tiny, tmp_path: Path, number: int, status: int) -> None:
+    run = tmp_path / "run"
+    arguments = [*tiny, f"hydra.run.dir={run}", "trainer.epochs=500", "trainer.resume=auto"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "landuse.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "Interrupted in epoch" in err
+    assert "Traceback" not in err
+    assert load(run / "summary.json")["status"] == "interrupted"
+    epochs = len(metrics_file.read(run / "metrics.jsonl"))
+    arguments[-2] = f"trainer.epochs={epochs + 1}"
+    assert command("train", *arguments).status == 0
+    assert [r["epoch"] for r in metrics_file.read(run / "metrics.jsonl")] == list(range(epochs + 1))
+
+
+def test_failure_shows_its_traceback(command, tiny, tmp_path: Path) -> None:
+    done = command(
+        "train", *tiny, "trainer.lr=1e38", "trainer.optimizer=sgd", "trainer.scheduler=constant", "run_name=x"
+    )
+    assert done.status == 1
+    assert "NonFiniteLossError" in done.err
+    assert "Lower trainer.lr" in done.err
+    assert load(tmp_path / "outputs/train/folder_cnn/x/summary.json")["status"] == "failed"
+
+
+def test_evaluate_without_a_run(command) -> None:
+    done = command("evaluate")
+    assert done.status == 2
+    assert "train first" in done.err
+
+
+def test_evaluate_refuses_other_classes(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny).status == 0
+    done = command(
+        "evaluate",
+        "data=synthetic",
+        "data.image_size=16",
+        "data.synthetic.images_per_class=5",
+        f"data.home={tmp_path}/data",
+    )
+    assert done.status == 2
+    assert "field, roof, water" in done.err
+
+
+def test_evaluate_other_images_of_the_same_classes(command, tiny, image_folder: Path, tmp_path: Path) -> None:
+    assert command("train", *tiny, "trainer.epochs=6").status == 0
+    done = command("evaluate", "data.split.seed=5", "evaluation.symmetries=true", "evaluation.batch_size=4")
+    assert done.status == 0, done.err
+    evaluation = load(tmp_path / "outputs/latest/evaluation.json")
+    assert evaluation["test_time_augmentation"] is True
+    assert evaluation["split_fingerprint"] != load(tmp_path / "outputs/latest/provenance.json")["split_fingerprint"]
+
+
+def test_custom_model(command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\n"
+        "class Tiny(nn.Module):\n"
+        "    def __init__(self, num_classes, width):\n"
+        "        super().__init__()\n"
+        "        self.net = nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                                 nn.Linear(width, num_classes))\n"
+        "    def forward(self, x):\n"
+        "        return self.net(x)\n"
+    )
+    custom = ["model=custom", "model.target=my_nets.Tiny", "+model.params.width=3"]
+    overrides = [o for o in tiny if not o.startswith("model")]
+    done = command("train", *overrides, *custom)
+    assert done.status == 0, done.err
+    done = command("evaluate")
+    assert done.status == 2
+    assert "model.target" in done.err  # the folder's own word is not enough to import a class
+    done = command("evaluate", *custom)
+    assert done.status == 0, done.err
+
+
+def test_pretrained_weights_from_a_run(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny, "run_name=base").status == 0
+    base = tmp_path / "outputs/train/folder_cnn/base"
+    done = command(
+        "train", *tiny, "run_name=fine", f"model.weights={base}/model/model.safetensors", "model.freeze_backbone=true"
+    )
+    assert done.status == 0, done.err
+    assert "loaded 14 of 14" in done.err or "loaded" in done.err
+
+
+def test_download_and_preprocess(command, tiny) -> None:
+    done = command("download", *tiny)
+    assert done.status == 0
+    assert "needs no download" in done.err
+    done = command("preprocess", *tiny)
+    assert done.status == 0
+    assert "3 classes, 36 train, 12 val, 12 test" in done.err
+
+
+def test_report_again(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny).status == 0
+    report = tmp_path / "outputs/latest/report.html"
+    report.unlink()
+    assert command("report").status == 0
+    assert report.stat().st_size > 1000
+
+
+def test_multirun(command, tiny, tmp_path: Path) -> None:
+    done = command("train", "--multirun", *tiny, "seed=1,2", "run_name=sweep")
+    assert done.status == 0, done.err
+    for job in ("0", "1"):
+        assert load(tmp_path / "outputs/multirun/folder_cnn/sweep" / job / "summary.json")["status"] == "completed"
+
+
+def test_offline_tracking_mirrors_the_run(command, tiny, tmp_path: Path) -> None:
+    done = command("train", *tiny, "tracking=offline", "run_name=x")
+    assert done.status == 0, done.err
+    assert list((tmp_path / "outputs/train/folder_cnn/x").glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_failing_tracker_does_not_touch_the_run(command, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    done = command("train", *tiny, "tracking=online")
+    assert done.status == 0
+    assert done.err.count("W&B failed") == 1
+
+
+def test_progress_bar_on_a_terminal(command, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    done = command("train", *tiny)
+    assert done.status == 0
+    assert "images/s" in done.err

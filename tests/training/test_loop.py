@@ -1,0 +1,194 @@
+"""The loop: it learns, it counts right, it resumes exactly, it stops when it must."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from landuse.config.schema import AugmentConfig, HardwareConfig
+from landuse.errors import Interrupted, UserError
+from landuse.models.head import freeze_backbone
+from landuse.training import checkpoint
+from landuse.training.batches import StepPlan
+from landuse.training.loop import Trainer
+from landuse.training.loss import NonFiniteLossError
+
+from .conftest import tiny_config
+
+EVERYTHING: dict[str, Any] = {
+    "augment": AugmentConfig(
+        symmetries=True, crop_scale=[0.5, 1.0], size=12, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1,
+        erasing=0.5, mixup=0.2, cutmix=1.0, mix_probability=0.8, mix_epochs=0.9,
+    ),
+    "ema": 0.9,
+    "accumulate": 2,
+    "clip_norm": 1.0,
+    "label_smoothing": 0.1,
+    "class_weights": "balanced",
+}  # fmt: skip
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return [
+        tensor.clone()
+        for tensor in (*trainer.model.state_dict().values(), *trainer.average.model.state_dict().values())
+    ]
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def untimed(trainer: Trainer) -> list[dict[str, float]]:
+    clocks = ("seconds", "images_per_second")
+    return [{k: v for k, v in record.items() if k not in clocks} for record in trainer._observer.records]
+
+
+def test_overfits_two_batches(make_trainer) -> None:
+    trainer = make_trainer(tiny_config(overfit_batches=2, epochs=40, scheduler="constant"))
+    trainer.fit()
+    assert trainer.state.best["val/accuracy"] == 1.0
+
+
+def test_records_have_the_promised_keys(make_trainer) -> None:
+    trainer = make_trainer(tiny_config())
+    outcome = trainer.fit()
+    keys = {"epoch", "train/loss", "val/loss", "val/accuracy", "lr", "images_per_second", "seconds"}
+    assert [record["epoch"] for record in trainer._observer.records] == [0, 1, 2]
+    assert all(set(record) == keys for record in trainer._observer.records)
+    assert outcome.epochs_done == 3
+    assert not outcome.stopped_early
+    assert trainer._observer.steps == [(epoch, step) for epoch in range(3) for step in range(1, 6)]
+
+
+def test_same_seed_same_weights_other_seed_others(make_trainer) -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        config = tiny_config(**EVERYTHING)
+        config.seed = seed
+        trainer = make_trainer(config, f"run{len(runs)}")
+        trainer.fit()
+        runs.append(weights(trainer))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "radam"])
+@pytest.mark.parametrize("scheduler", ["cosine", "one_cycle", "step", "plateau", "constant"])
+def test_resumed_equals_uninterrupted(make_trainer, precision: str, optimizer: str, scheduler: str) -> None:
+    config = tiny_config(
+        optimizer=optimizer,
+        scheduler=scheduler,
+        decay_epochs=1,
+        hardware=HardwareConfig(precision=precision),
+        **EVERYTHING,
+    )
+    whole = make_trainer(config, "whole")
+    whole.fit()
+
+    first = make_trainer(config, "parts")
+    passed_on = first._observer.step
+
+    def stop_in_the_second_epoch(epoch: int, step: int, num_steps: int, num_images: int) -> None:
+        passed_on(epoch, step, num_steps, num_images)
+        if (epoch, step) == (1, 2):
+            first.stop_signal = signal.SIGTERM
+
+    first._observer.step = stop_in_the_second_epoch
+    with pytest.raises(Interrupted, match="epoch 1 after step 2") as stopped:
+        first.fit()
+    assert stopped.value.signal_number == signal.SIGTERM
+
+    second = make_trainer(config, "parts")
+    second.restore(second._path("last"))
+    assert (second.state.epoch, second.state.step) == (1, 2)
+    second.fit()
+    assert same(weights(whole), weights(second))
+    assert untimed(first) + untimed(second) == untimed(whole)
+
+
+def test_accumulation_equals_the_large_batch(make_trainer) -> None:
+    """Gradients of 20 images at once and in 8, 8 and 4; batch norm in evaluation mode sees no batch of its own."""
+    images = torch.arange(20)
+    results = []
+    for batches in ([images], list(images.split([8, 8, 4]))):
+        trainer = make_trainer(tiny_config(label_smoothing=0.1))
+        trainer.model.eval()
+        loss = trainer._forward_backward(StepPlan(0, batches), num_steps=1)
+        results.append((loss, [parameter.grad for parameter in trainer.model.parameters()]))
+    (loss_a, gradients_a), (loss_b, gradients_b) = results
+    assert torch.allclose(loss_a, loss_b)
+    assert any(gradient.abs().sum() > 0 for gradient in gradients_a)
+    for a, b in zip(gradients_a, gradients_b, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_early_stopping(make_trainer) -> None:
+    trainer = make_trainer(tiny_config(lr=1e-12, epochs=10, early_stopping=2))
+    outcome = trainer.fit()
+    assert outcome.stopped_early
+    assert outcome.epochs_done < 10
+    assert trainer.state.stale_epochs == 2
+
+
+def test_best_is_the_best(make_trainer) -> None:
+    trainer = make_trainer(tiny_config(epochs=6, monitor="val/loss", lr=0.1))
+    trainer.fit()
+    losses = [record["val/loss"] for record in trainer._observer.records]
+    assert trainer.state.best["val/loss"] == min(losses)
+    assert trainer.state.best_epoch == losses.index(min(losses))
+    state, _ = checkpoint.load(trainer._path("best"), {})
+    assert state.epoch == trainer.state.best_epoch + 1
+
+
+def test_load_best_gives_the_averaged_weights_of_the_best_epoch(make_trainer) -> None:
+    trainer = make_trainer(tiny_config(epochs=5, ema=0.5, lr=0.05))
+    trainer.fit()
+    model = trainer.load_best()
+    assert model is trainer.average.model
+    assert trainer._validate() == trainer.state.best
+
+
+def test_non_finite_loss_stops_before_the_update(make_trainer) -> None:
+    trainer = make_trainer(tiny_config())
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(float("nan"))
+    before = [parameter.clone() for parameter in trainer.model.parameters()]
+    with pytest.raises(NonFiniteLossError, match="epoch 0, step 0, lr .*trainer.lr"):
+        trainer.fit()
+    for a, b in zip(before, trainer.model.parameters(), strict=True):
+        assert torch.equal(a.nan_to_num(), b.nan_to_num())
+    assert not trainer._path("last").exists()
+
+
+def test_limits(make_trainer) -> None:
+    trainer = make_trainer(tiny_config(limit_train_batches=1, limit_val_batches=1, epochs=1))
+    trainer.fit()
+    assert trainer._observer.steps == [(0, 1)]
+
+
+def test_resume_refuses_another_dataset(make_trainer, tmp_path: Path) -> None:
+    trainer = make_trainer(tiny_config(epochs=1))
+    trainer.fit()
+    trainer._identity = {**trainer._identity, "data_fingerprint": "another"}
+    with pytest.raises(UserError, match="data_fingerprint.*must agree"):
+        trainer.restore(trainer._path("last"))
+
+
+def test_frozen_backbone_stays(make_trainer) -> None:
+    trainer = make_trainer(tiny_config(), prepare=lambda model: freeze_backbone(model, 3))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.fit()
+    changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert len(changed) == 2  # weight and bias of the head; batch norm's statistics stay too
+
+
+def test_compiled_forward_is_used(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    trainer = make_trainer(tiny_config(hardware=HardwareConfig(precision="fp32", compile=True), epochs=1))
+    trainer.fit()
+    assert compiled == [trainer.model]
