@@ -38,7 +38,7 @@ evaluate: setup ## open the test split of the newest run (ARGS="run=PATH ...")
 test: setup ## run the test suite with coverage
 	$(PYTHON) -m pytest $(ARGS)
 
-test-all: setup ## run the slow and browser tests too
+test-all: setup ## run the slow tests too
 	$(PYTHON) -m pytest -m "" $(ARGS)
 
 lint: setup ## check style, types and files, as the commit hooks do

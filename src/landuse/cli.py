@@ -84,6 +84,9 @@ def run_command(command: str, job: Job) -> None:
     except Interrupted as error:
         print(error, file=sys.stderr)
         sys.exit(128 + error.signal_number)
+    except BrokenPipeError:  # as in `--help | head`: whoever read stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILURE)
     except Exception:
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)

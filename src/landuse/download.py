@@ -27,5 +27,10 @@ def download(config: Config, call: Invocation) -> None:
     log.info("%s verified (%s)", archive.path, archive.checksum)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point of landuse-download."""
     run_command("download", download)
+
+
+if __name__ == "__main__":
+    main()

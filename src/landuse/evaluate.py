@@ -127,5 +127,10 @@ def _show(result: dict[str, Any], folder: Path) -> None:
     log.info("report      %s", write_report(folder))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point of landuse-evaluate."""
     run_command("evaluate", evaluate)
+
+
+if __name__ == "__main__":
+    main()

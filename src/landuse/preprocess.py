@@ -24,5 +24,10 @@ def preprocess(config: Config, call: Invocation) -> None:
     log.info("%s: %d classes, %s", pack.folder, len(pack.classes), counts)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point of landuse-preprocess."""
     run_command("preprocess", preprocess)
+
+
+if __name__ == "__main__":
+    main()

@@ -23,5 +23,10 @@ def report(config: Config, call: Invocation) -> None:
     log.info("report      %s", write_report(runs.find(config.run, Path(config.outputs))))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point of landuse-report."""
     run_command("report", report)
+
+
+if __name__ == "__main__":
+    main()

@@ -187,5 +187,10 @@ def _shown_data(pack: "Pack") -> str:
     return f"{pack.name}: {len(pack.classes)} classes, {pack.image_size} px, {counts}"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point of landuse-train."""
     run_command("train", train)
+
+
+if __name__ == "__main__":
+    main()

@@ -95,8 +95,8 @@ def _split(data: DataConfig) -> Iterator[str]:
             yield f"data.split.files={split.files}: the folder lacks {', '.join(missing)} (lines: relative/path,label)."
     if len(split.fractions) != 3 or any(f <= 0 for f in split.fractions) or abs(sum(split.fractions) - 1) > 1e-6:
         yield (
-            f"data.split.fractions={list(split.fractions)}: needs three positive numbers (train, val, test) that sum to 1"
-            ", such as [0.6,0.2,0.2]."
+            f"data.split.fractions={list(split.fractions)}: needs three positive numbers (train, val, test) that sum to"
+            " 1, such as [0.6,0.2,0.2]."
         )
 
 
