@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> None:
             trainer.state.epoch, trainer.state.step = pair + 1, 0
             trainer.state.loss_sum, trainer.state.num_images = 0.0, 0
     ratios = [loop / bare for bare, loop in zip(rates["bare"], rates["loop"], strict=True)]
-    print(f"{config.model.name}, {config.data.image_size} px, batch {config.trainer.batch_size}, torch {torch.__version__}")
+    size, batch = config.data.image_size, config.trainer.batch_size
+    print(f"{config.model.name}, {size} px, batch {batch}, torch {torch.__version__}")
     print(f"{trainer._runtime.describe()}")
     for name, values in (*rates.items(), ("loop / bare", ratios)):
         low, middle, high = min(values), statistics.median(values), max(values)

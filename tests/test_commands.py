@@ -130,7 +130,7 @@ def test_resume_from_another_run_goes_on_longer(command, tiny, tmp_path: Path) -
         "train", *tiny, "run_name=long", "trainer.scheduler=constant", "trainer.epochs=4", f"trainer.resume={short}"
     )
     assert done.status == 0, done.err
-    assert "at epoch 2" in done.err
+    assert "at epoch 3" in done.err
     assert [r["epoch"] for r in metrics_file.read(short.parent / "long" / "metrics.jsonl")] == [0, 1, 2, 3]
 
 

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 LATEST = "latest"
 
 
-def create(folder: Path, config: Config) -> Path:
-    """Claim a folder for a new training run and write its config.yaml.
+def require_free(folder: Path, config: Config) -> None:
+    """Make sure that a training may write into this folder.
 
     Raises:
         UserError: it already holds a run and ``trainer.resume`` is not ``auto``; nothing earlier is overwritten.
@@ -33,6 +33,10 @@ def create(folder: Path, config: Config) -> Path:
             f"{folder} already holds a run. Continue it with trainer.resume=auto, or choose another folder with "
             "run_name=NAME or hydra.run.dir=PATH."
         )
+
+
+def create(folder: Path, config: Config) -> Path:
+    """Make the folder of a training run and write its config.yaml."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_config(folder / "config.yaml", config)
     return folder

@@ -15,6 +15,7 @@ from landuse import runs
 from landuse.cli import Invocation, run_command
 from landuse.config.schema import Config
 from landuse.config.validate import validate
+from landuse.errors import Interrupted
 from landuse.files import write_json
 from landuse.tracking import logs
 
@@ -42,54 +43,50 @@ def train(config: Config, call: Invocation) -> float:
     finished = _finished_summary(call.output_dir, config)
     if finished is not None:
         return float(finished[config.trainer.monitor])
-    folder = runs.create(call.output_dir, config)
+    runs.require_free(call.output_dir, config)
     logs.to_stderr()
-    logs.to_file(folder / "train.log")
 
-    from landuse.data.pack import prepare  # decoding runs in worker processes, best started before torch is there
+    from landuse.data.pack import prepare  # decodes in worker processes, which start faster before torch is there
 
     pack = prepare(config.data)
-    runs.point_latest(Path(config.outputs), folder)
-    summary = _run(config, pack, folder, call)
+    model = _initial_model(config, pack)
+    folder = runs.create(call.output_dir, config)  # only now: a mistake up to here leaves nothing behind
+    logs.to_file(folder / "train.log")
+    summary = _run(config, pack, model, folder, call)
     return float(summary[config.trainer.monitor])
 
 
-def _run(config: Config, pack: "Pack", folder: Path, call: Invocation) -> dict[str, Any]:
+def _run(config: Config, pack: "Pack", model: "nn.Module", folder: Path, call: Invocation) -> dict[str, Any]:
     from landuse.tracking.console import Console
     from landuse.tracking.metrics_file import MetricsFile
     from landuse.tracking.observers import Observers
     from landuse.tracking.provenance import collect
     from landuse.tracking.wandb_mirror import build_mirror
-    from landuse.training import checkpoint
     from landuse.training.device import build_runtime
     from landuse.training.loop import Trainer
     from landuse.training.profile import profiled
     from landuse.training.signals import stopping_after_a_step
 
-    model = _initial_model(config, pack)
     runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
-    model = runtime.place(model)
     write_json(folder / "provenance.json", collect(config, pack, runtime, call))
-    console, mirror, observers = Console(config.trainer.epochs), build_mirror(config, folder), Observers()
-    trainer = Trainer(config, model, pack, runtime, folder / "checkpoints", observers)
-    if (source := _resume_from(config, folder)) is not None:
-        trainer.restore(checkpoint.find(source))
-        log.info("resumed from %s at epoch %d, step %d", source, trainer.state.epoch, trainer.state.step)
-        _copy_history(source, folder)
-    history = MetricsFile(folder / "metrics.jsonl", trainer.state.epoch)
-    observers.add(history, console, mirror)
-    num_parameters = sum(p.numel() for p in model.parameters())
+    observers = Observers()
+    trainer = Trainer(config, runtime.place(model), pack, runtime, folder / "checkpoints", observers)
+    _resume(trainer, config, folder)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
     log.info("%s with %s parameters, %s", config.model.name, f"{num_parameters:,}", _shown_data(pack))
+    runs.point_latest(Path(config.outputs), folder)
 
+    history = MetricsFile(folder / "metrics.jsonl", trainer.state.epoch)
+    console, mirror = Console(config.trainer.epochs), build_mirror(config, folder)
+    observers.add(history, console, mirror)
     status, started = "failed", time.perf_counter()
-    summary: dict[str, Any] = {}
     try:
         with console, stopping_after_a_step(trainer), profiled(config.trainer.profile, folder / "profile"):
             trainer.fit()
-        status = "completed"
         _export(config, pack, trainer, folder)
-    except BaseException as error:
-        status = "failed" if isinstance(error, Exception) else "interrupted"
+        status = "completed"
+    except Interrupted:
+        status = "interrupted"
         raise
     finally:
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
@@ -128,18 +125,21 @@ def _finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
     return summary
 
 
-def _resume_from(config: Config, folder: Path) -> Path | None:
+def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
+    """Go on from the checkpoint that ``trainer.resume`` means, if any; another run's epochs so far come along."""
+    from landuse.training import checkpoint
+
     resume = config.trainer.resume
-    if resume == "auto":
-        return folder if (folder / "checkpoints" / "last.pt").is_file() else None
-    return None if resume == "never" else Path(resume)
-
-
-def _copy_history(source: Path, folder: Path) -> None:
-    """A run that goes on from another begins with the other's epochs."""
-    earlier = source / "metrics.jsonl"
-    if earlier.is_file() and source.resolve() != folder.resolve():
+    if resume == "never":
+        return
+    path = checkpoint.find(folder if resume == "auto" else Path(resume))
+    if resume == "auto" and not path.is_file():
+        return
+    trainer.restore(path)
+    earlier = path.parent.parent / "metrics.jsonl"
+    if earlier.is_file() and earlier.resolve() != (folder / "metrics.jsonl").resolve():
         shutil.copyfile(earlier, folder / "metrics.jsonl")
+    log.info("resumed from %s at epoch %d, step %d", path, trainer.state.epoch + 1, trainer.state.step)
 
 
 def _export(config: Config, pack: "Pack", trainer: "Trainer", folder: Path) -> None:

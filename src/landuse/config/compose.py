@@ -70,6 +70,8 @@ def from_tree(tree: dict[Any, Any]) -> Config:
 def overlay(run_tree: dict[Any, Any], composed: DictConfig, overrides: Iterable[str]) -> Config:
     """The configuration of an earlier run, with what the present command line says put on top.
 
+    What belongs to the machine and not to the run (``data.home``, ``outputs``) is the present one's in any case.
+
     Args:
         run_tree: the run's config.yaml.
         composed: the present command's composition.
@@ -77,8 +79,8 @@ def overlay(run_tree: dict[Any, Any], composed: DictConfig, overrides: Iterable[
             group by the composed one; ``key=value`` replaces that key alone.
     """
     tree = OmegaConf.create(run_tree)
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
+    typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    for key in (*typed, "data.home", "outputs"):
         if key not in ("experiment", "debug"):  # these two spread over the tree; only train takes them
             value = OmegaConf.select(composed, key)
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

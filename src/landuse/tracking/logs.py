@@ -41,4 +41,6 @@ def _terminal() -> logging.Handler:
     from rich.logging import RichHandler
 
     console = Console(stderr=True, soft_wrap=True)
-    return RichHandler(console=console, show_time=False, show_path=False, show_level=False, highlighter=NullHighlighter())
+    return RichHandler(
+        console=console, show_time=False, show_path=False, show_level=False, highlighter=NullHighlighter()
+    )

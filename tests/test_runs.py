@@ -1,0 +1,74 @@
+"""Run folders."""
+
+from pathlib import Path
+
+import pytest
+
+from landuse import runs
+from landuse.config.schema import CNNConfig, Config, TrainerConfig
+from landuse.errors import UserError
+from landuse.files import replacing, write_json
+
+
+def test_create_and_read_back(tmp_path: Path) -> None:
+    config = Config(model=CNNConfig(width=3))
+    folder = runs.create(tmp_path / "run", config)
+    assert runs.read_config(folder) == runs.to_tree(config)
+
+
+def test_a_used_folder_is_refused(tmp_path: Path) -> None:
+    runs.require_free(tmp_path, Config())
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match="already holds a run"):
+        runs.require_free(tmp_path, Config())
+    runs.require_free(tmp_path, Config(trainer=TrainerConfig(resume="auto")))
+
+
+def test_latest_moves(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        runs.point_latest(tmp_path / "outputs", tmp_path / name)
+        assert runs.find(None, tmp_path / "outputs") == tmp_path / name
+
+
+def test_latest_that_cannot_be_made_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "outputs" / "latest").mkdir(parents=True)  # a real folder of that name stays
+    runs.point_latest(tmp_path / "outputs", tmp_path)
+    assert "give run=" in caplog.text
+
+
+def test_find_by_model_folder(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").touch()
+    assert runs.find(str(tmp_path / "model"), tmp_path) == tmp_path
+    assert runs.find(str(tmp_path), tmp_path) == tmp_path
+
+
+def test_find_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train first"):
+        runs.find(None, tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        runs.find(str(tmp_path / "x"), tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "[1, 2]", "a: [", "\x00"])
+def test_unreadable_config(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match="must name a folder that training wrote"):
+        runs.read_config(tmp_path)
+
+
+def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": 1})
+    before = (tmp_path / "x.json").read_bytes()
+
+    def fails() -> None:
+        with replacing(tmp_path / "x.json") as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fails()
+    assert (tmp_path / "x.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

@@ -1,0 +1,115 @@
+"""metrics.jsonl, console, logs, provenance, W&B."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from landuse.config.schema import Config, TrackingConfig
+from landuse.tracking import logs, metrics_file, provenance
+from landuse.tracking.console import Console
+from landuse.tracking.metrics_file import MetricsFile
+from landuse.tracking.wandb_mirror import NoMirror, WandbMirror, build_mirror
+
+RECORD: dict[str, Any] = {
+    "epoch": 0, "train/loss": 1.5, "val/loss": 1.25, "val/accuracy": 0.5, "lr": 1e-3, "images_per_second": 100.0,
+    "seconds": 2.0,
+}  # fmt: skip
+
+
+def test_metrics_file_appends_and_reads_back(tmp_path: Path) -> None:
+    file = MetricsFile(tmp_path / "m.jsonl")
+    for epoch in range(3):
+        file.epoch(RECORD | {"epoch": epoch})
+    assert [record["epoch"] for record in file.records()] == [0, 1, 2]
+
+
+def test_metrics_file_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    first = MetricsFile(path)
+    for epoch in range(3):
+        first.epoch(RECORD | {"epoch": epoch})
+    with path.open("a") as file:
+        file.write('{"epoch": 3, "train/lo')  # cut short by a crash
+    resumed = MetricsFile(path, first_epoch=2)
+    resumed.epoch(RECORD | {"epoch": 2, "val/accuracy": 0.75})
+    assert [(record["epoch"], record["val/accuracy"]) for record in metrics_file.read(path)] == [
+        (0, 0.5),
+        (1, 0.5),
+        (2, 0.75),
+    ]
+
+
+def test_console_prints_plain_lines(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), Console(num_epochs=12) as console:
+        console.step(0, 1, 5, 8)
+        console.epoch(RECORD)
+    assert "epoch  1/12  train loss 1.5000  val loss 1.2500  val accuracy 0.5000" in caplog.text
+
+
+def test_console_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with Console(num_epochs=2) as console:
+        console.step(0, 1, 5, 8)
+        console.step(0, 2, 5, 16)
+        console.step(1, 5, 5, 40)
+    assert "time left" in capsys.readouterr().err
+
+
+def test_second_job_closes_the_first_ones_log(tmp_path: Path) -> None:
+    log = logging.getLogger("landuse.test")
+    for name in ("a", "b"):
+        logs.to_stderr()
+        logs.to_file(tmp_path / f"{name}.log")
+        log.info("message of %s", name)
+    assert "message of a" in (tmp_path / "a.log").read_text()
+    assert "message of b" not in (tmp_path / "a.log").read_text()
+
+
+def test_git_state_inside_and_outside_a_checkout(tmp_path: Path) -> None:
+    assert provenance.git_state(tmp_path) == {"git_commit": None, "git_dirty": None}
+
+
+def test_config_hash_follows_the_configuration() -> None:
+    assert provenance.config_hash(Config()) == provenance.config_hash(Config())
+    assert provenance.config_hash(Config(seed=1)) != provenance.config_hash(Config())
+
+
+def test_no_mirror_when_off(tmp_path: Path) -> None:
+    mirror = build_mirror(Config(), tmp_path)
+    assert isinstance(mirror, NoMirror)
+    mirror.step(0, 1, 2, 3)
+    mirror.epoch(RECORD)
+    mirror.finish({}, exit_code=0)
+
+
+class FailingRun:
+    """A W&B run that fails at the first log call and counts the calls."""
+
+    calls = 0
+
+    def log(self, record: dict[str, Any], step: int) -> None:
+        self.calls += 1
+        raise ConnectionError("server gone")
+
+
+def test_mirror_gives_up_after_the_first_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = FailingRun()
+    monkeypatch.setattr("wandb.init", lambda **_: run)
+    mirror = WandbMirror(Config(tracking=TrackingConfig(mode="online")), tmp_path)
+    for epoch in range(3):
+        mirror.epoch(RECORD | {"epoch": epoch})
+    mirror.finish({}, exit_code=0)
+    assert run.calls == 1
+    assert caplog.text.count("server gone") == 1
+
+
+def test_records_are_plain_json(tmp_path: Path) -> None:
+    MetricsFile(tmp_path / "m.jsonl").epoch(RECORD)
+    assert json.loads((tmp_path / "m.jsonl").read_text()) == RECORD
