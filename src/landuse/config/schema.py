@@ -37,9 +37,7 @@ class TorchvisionConfig(ModelConfig):
 
     kind: str = "torchvision"  # fixed
     name: str = "resnet18"  # any of torchvision.models.list_models(module=torchvision.models)
-    stem: Literal["standard", "small"] = (
-        "standard"  # small: 3x3 instead of 7x7 first convolution (ResNets, small images)
-    )
+    stem: Literal["standard", "small"] = "standard"  # small: ResNets begin with a 3x3 instead of a 7x7 convolution
     params: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of the torchvision builder
 
 
