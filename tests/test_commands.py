@@ -13,6 +13,7 @@ import pytest
 import yaml
 from sklearn import metrics as sk
 
+from landuse import runs
 from landuse.evaluation.predictions import read_csv
 from landuse.tracking import metrics_file
 
@@ -74,7 +75,7 @@ def check_against_scikit_learn(run: Path) -> None:
     assert evaluation["accuracy"] == sk.accuracy_score(labels, predicted)
     assert evaluation["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"), abs=1e-15)
     assert evaluation["confusion_matrix"] == sk.confusion_matrix(labels, predicted).tolist()
-    assert evaluation["loss"] == pytest.approx(sk.log_loss(labels, predictions.probabilities), abs=1e-6)
+    assert evaluation["loss"] == pytest.approx(-np.log(predictions.probabilities[range(len(labels)), labels]).mean())
     scores = sk.precision_recall_fscore_support(labels, predicted, zero_division=0)
     for i, name in enumerate(evaluation["classes"]):
         ours = evaluation["per_class"][name]
@@ -96,7 +97,7 @@ def check_against_scikit_learn(run: Path) -> None:
 
 def test_training_never_opens_the_test_split(command, tiny, tmp_path: Path) -> None:
     assert command("preprocess", *tiny).status == 0
-    (pack,) = (tmp_path / "data" / "packs").iterdir()
+    (pack,) = (tmp_path / "data" / "packs").glob("folder-*")
     (pack / "test.npy").unlink()
     assert command("train", *tiny).status == 0
 
@@ -121,6 +122,57 @@ def test_a_run_is_never_overwritten(command, tiny, tmp_path: Path) -> None:
     done = command("train", *tiny, "run_name=x", "trainer.resume=auto")
     assert done.status == 0
     assert "finished already" in done.err
+    done = command("train", *tiny, "run_name=x", "trainer.resume=auto", "trainer.lr=0.5")
+    assert done.status == 2
+    assert "trainer.lr=0.01 then and 0.5 now" in done.err
+    assert files(run) == RUN_FILES
+
+
+def test_one_process_at_a_time_in_a_run_folder(command, tiny, tmp_path: Path) -> None:
+    with runs.claimed(tmp_path / "run"):
+        done = command("train", *tiny, f"hydra.run.dir={tmp_path}/run")
+    assert done.status == 2
+    assert "Another process is training" in done.err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "trainer.ema=0.9",
+        "trainer.optimizer=sgd",
+        "trainer.batch_size=6",
+        "model.width=5",
+        "seed=7",
+        "data.max_images=30",
+    ],
+)
+def test_a_resume_that_cannot_fit_changes_nothing(command, tiny, tmp_path: Path, change: str) -> None:
+    assert command("train", *tiny, "run_name=x").status == 0
+    run = tmp_path / "outputs/train/folder_cnn/x"
+    summary = load(run / "summary.json")
+    (run / "summary.json").write_text(json.dumps(summary | {"status": "interrupted"}))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    done = command("train", *tiny, "run_name=x", "trainer.resume=auto", "trainer.epochs=4", change)
+    assert done.status == 2
+    assert "must agree" in done.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_resume_takes_this_runs_weight_decay(command, tiny, tmp_path: Path) -> None:
+    """The checkpoint brings the optimiser's state, not its settings."""
+    kept = []
+    for decay in ("0.01", "0.9"):
+        assert command("train", *tiny, f"run_name=short{decay}").status == 0
+        short = tmp_path / f"outputs/train/folder_cnn/short{decay}"
+        resumed = [
+            f"trainer.resume={short}",
+            "trainer.epochs=4",
+            f"trainer.weight_decay={decay}",
+            f"run_name=long{decay}",
+        ]
+        assert command("train", *tiny, *resumed).status == 0
+        kept.append((tmp_path / f"outputs/train/folder_cnn/long{decay}/checkpoints/last.pt").read_bytes())
+    assert kept[0] != kept[1]
 
 
 def test_resume_from_another_run_goes_on_longer(command, tiny, tmp_path: Path) -> None:
@@ -150,6 +202,7 @@ def test_signal_leaves_a_resumable_run(command, tiny, tmp_path: Path, number: in
     assert process.returncode == status
     assert "Interrupted in epoch" in err
     assert "Traceback" not in err
+    assert not (run / ".lock").exists()
     assert load(run / "summary.json")["status"] == "interrupted"
     epochs = len(metrics_file.read(run / "metrics.jsonl"))
     arguments[-2] = f"trainer.epochs={epochs + 1}"
@@ -186,13 +239,53 @@ def test_evaluate_refuses_other_classes(command, tiny, tmp_path: Path) -> None:
     assert "field, roof, water" in done.err
 
 
-def test_evaluate_other_images_of_the_same_classes(command, tiny, image_folder: Path, tmp_path: Path) -> None:
+def test_evaluate_another_split_leaves_the_runs_own_result(command, tiny, tmp_path: Path) -> None:
     assert command("train", *tiny, "trainer.epochs=6").status == 0
+    assert command("evaluate").status == 0
+    run = tmp_path / "outputs/latest"
+    own = (run / "evaluation.json").read_bytes()
     done = command("evaluate", "data.split.seed=5", "evaluation.symmetries=true", "evaluation.batch_size=4")
     assert done.status == 0, done.err
-    evaluation = load(tmp_path / "outputs/latest/evaluation.json")
-    assert evaluation["test_time_augmentation"] is True
-    assert evaluation["split_fingerprint"] != load(tmp_path / "outputs/latest/provenance.json")["split_fingerprint"]
+    assert "may have been trained on" in done.err
+    assert (run / "evaluation.json").read_bytes() == own
+    (other,) = run.glob("evaluation-folder-*.json")
+    assert load(other)["test_time_augmentation"] is True
+    assert load(other)["split_fingerprint"] != load(run / "evaluation.json")["split_fingerprint"]
+
+
+def test_evaluate_measures_at_the_models_size(command, tiny, image_folder: Path, tmp_path: Path) -> None:
+    assert command("train", *tiny).status == 0
+    # data=folder alone means 128 px; the model was made at 16.
+    done = command("evaluate", "data=folder", f"data.root={image_folder}", f"data.home={tmp_path}/data")
+    assert done.status == 0, done.err
+    assert load(tmp_path / "outputs/latest/evaluation.json")["image_size"] == 16
+    done = command("evaluate", "data.image_size=24")
+    assert "data.image_size=24, but the model was made at 16 px" in done.err
+
+
+def test_evaluate_needs_only_the_exported_model(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny, "run_name=base", "data.max_images=30").status == 0
+    base = tmp_path / "outputs/train/folder_cnn/base"
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes((base / "model/model.safetensors").read_bytes())
+    done = command("train", *tiny, f"model.weights={weights}", "model.freeze_backbone=true", "data.max_images=30")
+    assert done.status == 0, done.err
+    assert f"{weights}: loaded 14 of 14 tensors" in done.err
+    assert "loaded 14 of 14" in (tmp_path / "outputs/latest/train.log").read_text()
+    assert "30 train" in done.err
+    weights.unlink()
+    assert command("evaluate").status == 0
+    assert load(tmp_path / "outputs/latest/evaluation.json")["num_images"] == 12  # the whole test split
+
+
+def test_evaluate_takes_a_recipe(command, tiny, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine" / "experiment" / "averaged.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("# @package _global_\nevaluation:\n  symmetries: true\n")
+    assert command("train", *tiny).status == 0
+    done = command("evaluate", "--config-dir", str(tmp_path / "mine"), "experiment=averaged", *tiny)
+    assert done.status == 0, done.err
+    assert load(tmp_path / "outputs/latest/evaluation.json")["test_time_augmentation"] is True
 
 
 def test_custom_model(command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,16 +308,6 @@ def test_custom_model(command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "model.target" in done.err  # the folder's own word is not enough to import a class
     done = command("evaluate", *custom)
     assert done.status == 0, done.err
-
-
-def test_pretrained_weights_from_a_run(command, tiny, tmp_path: Path) -> None:
-    assert command("train", *tiny, "run_name=base").status == 0
-    base = tmp_path / "outputs/train/folder_cnn/base"
-    done = command(
-        "train", *tiny, "run_name=fine", f"model.weights={base}/model/model.safetensors", "model.freeze_backbone=true"
-    )
-    assert done.status == 0, done.err
-    assert "loaded 14 of 14" in done.err or "loaded" in done.err
 
 
 def test_download_and_preprocess(command, tiny) -> None:
@@ -274,4 +357,4 @@ def test_progress_bar_on_a_terminal(command, tiny, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TERM", "xterm-256color")
     done = command("train", *tiny)
     assert done.status == 0
-    assert "images/s" in done.err
+    assert "time left" in done.err

@@ -12,8 +12,8 @@ from landuse.files import replacing, write_json
 
 def test_create_and_read_back(tmp_path: Path) -> None:
     config = Config(model=CNNConfig(width=3))
-    folder = runs.create(tmp_path / "run", config)
-    assert runs.read_config(folder) == runs.to_tree(config)
+    runs.create(tmp_path / "run", config)
+    assert runs.read_config(tmp_path / "run") == runs.to_tree(config)
 
 
 def test_a_used_folder_is_refused(tmp_path: Path) -> None:

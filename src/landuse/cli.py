@@ -5,6 +5,7 @@ Nothing here imports torch; a job imports it in its own body, after the configur
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -18,8 +19,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from landuse.config import compose
 from landuse.config.schema import Config
@@ -37,6 +39,17 @@ class Invocation:
     overrides: list[str]  # as typed, for example ["model=cnn", "trainer.lr=0.1"]
     composed: DictConfig
     output_dir: Path  # hydra.run.dir, or the job's folder in a multirun
+    is_multirun: bool
+
+    def names(self, key: str) -> bool:
+        """Whether the command line sets this very key."""
+        return any(override.lstrip("+").startswith(f"{key}=") for override in self.overrides)
+
+    @property
+    def command_line(self) -> str:
+        """What repeats this one job."""
+        arguments = self.overrides if self.is_multirun else self.arguments
+        return shlex.join(["python", "-m", f"landuse.{self.command}", *arguments])
 
 
 Job = Callable[[Config, Invocation], Any]
@@ -60,15 +73,16 @@ def run_command(command: str, job: Job) -> None:
 
     @hydra.main(config_path=str(compose.config_dir()), config_name="config")
     def task(composed: DictConfig) -> Any:
-        output_dir = Path(HydraConfig.get().runtime.output_dir)
-        with _no_empty_folder(output_dir, Path(composed.outputs)):
+        output_dir, is_multirun = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
+        with _no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
             try:
                 overrides = list(HydraConfig.get().overrides.task)
-                return job(compose.to_config(composed), Invocation(command, arguments, overrides, composed, output_dir))
-            except UserError as error:
-                if HydraConfig.get().mode is RunMode.MULTIRUN:
+                call = Invocation(command, arguments, overrides, composed, output_dir, is_multirun)
+                return job(compose.to_config(composed), call)
+            except (UserError, OmegaConfBaseException) as error:
+                if is_multirun:
                     raise  # one job of several: the sweeper decides
-                raise _UserErrorOfSingleRun(error) from error
+                raise _UserErrorOfSingleRun(compose.explain(error)) from error
 
     try:
         with _sigterm_as_exception():
@@ -77,7 +91,7 @@ def run_command(command: str, job: Job) -> None:
         _exit_with_message(str(single.args[0]), wants_traceback)
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         _exit_with_message(compose.explain(error), wants_traceback)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

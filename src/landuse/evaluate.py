@@ -1,6 +1,5 @@
 """python -m landuse.evaluate: open the test split, measure the exported model, write figures and report."""
 
-import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -35,16 +34,20 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
         UserError: no such run, no exported model in it, or data of other classes.
     """
     folder = runs.find(config.run, Path(config.outputs))
-    config = compose.overlay(runs.read_config(folder), call.composed, call.overrides)
-    validate(dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, resume="never")))
+    config = _configuration(runs.read_config(folder), call)
+    validate(config)
     logs.to_stderr()
     logs.to_file(folder / "evaluate.log")
 
     from landuse.data.pack import prepare
     from landuse.models.export import load_model
 
-    pack = prepare(config.data)
     model = load_model(folder / "model", _custom_model(config, call))
+    if not call.names("data.image_size"):
+        config.data.image_size = model.image_size
+    elif config.data.image_size != model.image_size:
+        log.warning("data.image_size=%d, but the model was made at %d px", config.data.image_size, model.image_size)
+    pack = prepare(config.data)
     if list(model.classes) != pack.classes:
         raise UserError(
             f"The model knows the classes {', '.join(model.classes)}, but the data has {', '.join(pack.classes)}: "
@@ -55,9 +58,19 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
     return result
 
 
+def _configuration(run_tree: dict[str, Any], call: Invocation) -> Config:
+    """The run's configuration under this command line, without what only a training asks."""
+    config = compose.overlay(run_tree, call.composed, call.overrides)
+    config.trainer.resume = "never"
+    config.model.weights, config.model.freeze_backbone = None, False
+    if not call.names("data.max_images"):
+        config.data.max_images = None
+    return config
+
+
 def _custom_model(config: Config, call: Invocation) -> CustomModelConfig | None:
     """The user's own class, only when this command line names it; what a run folder names is never imported."""
-    named = any(override.startswith("model.target=") for override in call.overrides)
+    named = call.names("model.target")
     return config.model if named and isinstance(config.model, CustomModelConfig) else None
 
 
@@ -78,13 +91,14 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
     probabilities = predictor.probabilities(placed, images)
     seconds = time.perf_counter() - started
     predictions = Predictions(split.paths, split.labels, probabilities, pack.classes)
-    suffix = "" if split.name == "test" else f"-{split.name}"
+    suffix = _suffix(pack, split, model)
     write_csv(folder / f"predictions{suffix}.csv", predictions)
     result: dict[str, Any] = {
         **summarise(probabilities, split.labels, pack.classes),
         "split": split.name,
         "test_time_augmentation": config.evaluation.symmetries,
         "data": pack.name,
+        "image_size": pack.image_size,
         "data_fingerprint": pack.data_fingerprint,
         "split_fingerprint": pack.split_fingerprint,
         "model_fingerprint": model_fingerprint(folder / "model"),
@@ -95,9 +109,21 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
         "images_per_second": len(split) / seconds,
     }
     write_json(folder / f"evaluation{suffix}.json", result)
-    if split.name == "test":
+    if not suffix:
         _draw(result, split, predictions, folder / "figures")
     return result
+
+
+def _suffix(pack: "Pack", split: "PackedSplit", model: "LoadedModel") -> str:
+    """What the file names carry; nothing for the test images of the run's own split, the result that counts."""
+    suffix = "" if split.name == "test" else f"-{split.name}"
+    if pack.split_fingerprint == model.info["extra"].get("split_fingerprint"):
+        return suffix
+    log.warning(
+        "These images are not split as the run's were: the model may have been trained on some of them. The result "
+        "goes into files of its own."
+    )
+    return f"{suffix}-{pack.name}-{pack.split_fingerprint[:8]}"
 
 
 def _draw(result: dict[str, Any], split: "PackedSplit", predictions: "Predictions", folder: Path) -> None:
@@ -117,14 +143,14 @@ def _draw(result: dict[str, Any], split: "PackedSplit", predictions: "Prediction
 
 
 def _show(result: dict[str, Any], folder: Path) -> None:
-    from landuse.evaluation.report import write_report
+    from landuse.report import write
 
     low, high = result["accuracy_ci95"]
     log.info(
         "%s: accuracy %.4f (95 %% interval %.4f to %.4f), macro F1 %.4f, calibration error %.4f, %d images",
         result["split"], result["accuracy"], low, high, result["macro_f1"], result["ece"], result["num_images"],
     )  # fmt: skip
-    log.info("report      %s", write_report(folder))
+    log.info("report      %s", write(folder))
 
 
 def main() -> None:

@@ -17,10 +17,23 @@ def report(config: Config, call: Invocation) -> None:
     Raises:
         UserError: no such run, or its files cannot be read.
     """
-    from landuse.evaluation.report import write_report
-
     logs.to_stderr()
-    log.info("report      %s", write_report(runs.find(config.run, Path(config.outputs))))
+    log.info("report      %s", write(runs.find(config.run, Path(config.outputs))))
+
+
+def write(folder: Path) -> Path:
+    """Draw the curves of a run and write its report.html; returns the latter's path.
+
+    Raises:
+        UserError: the run's files are missing or cannot be read.
+    """
+    from landuse.evaluation import figures
+    from landuse.evaluation.report import read_run, write_report
+
+    run = read_run(folder)
+    if run.history:
+        figures.curves(run.history, folder / "figures" / "curves.png", run.summary["best_epoch"])
+    return write_report(folder)
 
 
 def main() -> None:

@@ -6,12 +6,16 @@ outputs/train/<experiment>/<time>/
 """
 
 import dataclasses
+import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from landuse.config.schema import Config
 from landuse.errors import UserError
@@ -20,10 +24,31 @@ from landuse.files import replacing
 log = logging.getLogger(__name__)
 
 LATEST = "latest"
+WHERE_NOT_WHAT = ("run", "outputs", "tracking.", "evaluation.", "data.home", "trainer.resume", "trainer.log_every")
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process; the claim ends with the process, however that ends.
+
+    Raises:
+        UserError: another process is training in it, or it cannot be written to.
+    """
+    lock = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows keeps an open file
+                    lock.unlink()
+    except Timeout as error:
+        raise UserError(f"Another process is training in {folder}: choose another run_name=NAME.") from error
 
 
 def require_free(folder: Path, config: Config) -> None:
-    """Make sure that a training may write into this folder.
+    """Make sure that a training may begin or go on in this folder.
 
     Raises:
         UserError: it already holds a run and ``trainer.resume`` is not ``auto``; nothing earlier is overwritten.
@@ -35,11 +60,44 @@ def require_free(folder: Path, config: Config) -> None:
         )
 
 
-def create(folder: Path, config: Config) -> Path:
-    """Make the folder of a training run and write its config.yaml."""
+def finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
+    """The summary of the finished run that is in this folder, if ``trainer.resume=auto`` meets one.
+
+    Raises:
+        UserError: that run was made with another configuration, so it is no answer to this one.
+    """
+    path = folder / "summary.json"
+    if config.trainer.resume != "auto" or not path.is_file():
+        return None
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if summary["status"] != "completed":
+        return None
+    then, now = (comparable(tree) for tree in (read_config(folder), to_tree(config)))
+    if different := sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key)):
+        shown = ", ".join(f"{key}={then.get(key)} then and {now.get(key)} now" for key in different[:3])
+        raise UserError(
+            f"{folder} holds a finished run of another configuration ({shown}): choose another run_name=NAME."
+        )
+    return summary
+
+
+def comparable(tree: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys and values of a configuration, without those that say where and how a run is done but not what."""
+    flat = _flat(tree)
+    return {key: value for key, value in flat.items() if not key.startswith(WHERE_NOT_WHAT)}
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def create(folder: Path, config: Config) -> None:
+    """Make the sub-folder for checkpoints and write config.yaml."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_config(folder / "config.yaml", config)
-    return folder
 
 
 def write_config(path: Path, config: Config) -> None:
@@ -77,11 +135,18 @@ def point_latest(outputs: Path, folder: Path) -> None:
     temporary = outputs / f".{LATEST}.{os.getpid()}"
     outputs.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.symlink_to(os.path.relpath(folder.resolve(), outputs.resolve()), target_is_directory=True)
+        temporary.symlink_to(_relative(folder.resolve(), outputs.resolve()), target_is_directory=True)
         temporary.replace(latest)
     except OSError:  # Windows without the right to make links, or a real folder of that name
         temporary.unlink(missing_ok=True)
         log.warning("%s could not be made to point at %s; give run=%s to the other commands.", latest, folder, folder)
+
+
+def _relative(path: Path, start: Path) -> Path:
+    try:
+        return Path(os.path.relpath(path, start))
+    except ValueError:  # Windows, another drive
+        return path
 
 
 def find(run: str | None, outputs: Path) -> Path:

@@ -4,7 +4,6 @@ The order of things: validate, prepare the data, build the model, decide the har
 write summary and report. The loop itself is in training/loop.py, optimisers in training/optim.py.
 """
 
-import json
 import logging
 import shutil
 import time
@@ -40,41 +39,43 @@ def train(config: Config, call: Invocation) -> float:
         Interrupted: by a signal, after a checkpoint was written.
     """
     validate(config)
-    finished = _finished_summary(call.output_dir, config)
-    if finished is not None:
-        return float(finished[config.trainer.monitor])
-    runs.require_free(call.output_dir, config)
     logs.to_stderr()
+    with runs.claimed(call.output_dir):
+        finished = runs.finished_summary(call.output_dir, config)
+        if finished is not None:
+            log.info("%s is finished already; nothing to do", call.output_dir)
+            return float(finished[config.trainer.monitor])
+        runs.require_free(call.output_dir, config)
 
-    from landuse.data.pack import prepare  # decodes in worker processes, which start faster before torch is there
+        from landuse.data.pack import prepare  # decodes in worker processes, which start faster before torch is there
 
-    pack = prepare(config.data)
-    model = _initial_model(config, pack)
-    folder = runs.create(call.output_dir, config)  # only now: a mistake up to here leaves nothing behind
-    logs.to_file(folder / "train.log")
-    summary = _run(config, pack, model, folder, call)
+        pack = prepare(config.data)
+        summary = _run(config, pack, _initial_model(config, pack), call)
     return float(summary[config.trainer.monitor])
 
 
-def _run(config: Config, pack: "Pack", model: "nn.Module", folder: Path, call: Invocation) -> dict[str, Any]:
+def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation) -> dict[str, Any]:
     from landuse.tracking.console import Console
     from landuse.tracking.metrics_file import MetricsFile
-    from landuse.tracking.observers import Observers
     from landuse.tracking.provenance import collect
     from landuse.tracking.wandb_mirror import build_mirror
     from landuse.training.device import build_runtime
     from landuse.training.loop import Trainer
+    from landuse.training.observer import Observers
     from landuse.training.profile import profiled
     from landuse.training.signals import stopping_after_a_step
 
+    folder, observers = call.output_dir, Observers()
     runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
-    write_json(folder / "provenance.json", collect(config, pack, runtime, call))
-    observers = Observers()
     trainer = Trainer(config, runtime.place(model), pack, runtime, folder / "checkpoints", observers)
     _resume(trainer, config, folder)
+    # A mistake up to here has left the folder as it was.
+    runs.create(folder, config)
+    logs.to_file(folder / "train.log")
+    write_json(folder / "provenance.json", collect(config, pack, runtime, call.command_line))
+    runs.point_latest(Path(config.outputs), folder)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     log.info("%s with %s parameters, %s", config.model.name, f"{num_parameters:,}", _shown_data(pack))
-    runs.point_latest(Path(config.outputs), folder)
 
     history = MetricsFile(folder / "metrics.jsonl", trainer.state.epoch)
     console, mirror = Console(config.trainer.epochs), build_mirror(config, folder)
@@ -85,44 +86,32 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", folder: Path, call: I
             trainer.fit()
         _export(config, pack, trainer, folder)
         status = "completed"
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         status = "interrupted"
         raise
     finally:
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
         write_json(folder / "summary.json", summary)
         mirror.finish(summary, exit_code=0 if status == "completed" else 1)
-        if summary["epochs"] and status != "failed":
-            _show(summary, history.records(), folder)
+    _show(summary, folder)
     return summary
 
 
 def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
     from landuse.models.head import freeze_backbone
-    from landuse.models.registry import build_model
+    from landuse.models.registry import build_model, check_output
     from landuse.models.weights import load_weights
     from landuse.training.seed import seed_torch
 
     seed_torch(config.seed, "initialisation")
-    model, num_classes = build_model(config.model, len(pack.classes), pack.image_size), len(pack.classes)
+    num_classes = len(pack.classes)
+    model = build_model(config.model, num_classes, pack.image_size)
+    check_output(model, config.model, num_classes, config.augment.size or pack.image_size)
     if config.model.weights is not None:
         load_weights(model, config.model.weights, num_classes, config.model.name)
     if config.model.freeze_backbone:
         freeze_backbone(model, num_classes)
     return model
-
-
-def _finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
-    """With ``trainer.resume=auto``, the summary of the finished run that is in this folder already."""
-    path = folder / "summary.json"
-    if config.trainer.resume != "auto" or not path.is_file():
-        return None
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if summary["status"] != "completed":
-        return None
-    logs.to_stderr()
-    log.info("%s is finished already; nothing to do", folder)
-    return summary
 
 
 def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
@@ -162,24 +151,20 @@ def _summary(
         "val/loss": trainer.state.best.get("val/loss"),
         "epochs": len(records),
         "parameters": num_parameters,
-        "train_seconds": trainer.state.train_seconds,
+        "train_seconds": trainer.state.train_seconds + trainer.state.epoch_seconds,
         "wall_seconds": seconds,
         "images_per_second": sorted(rates)[len(rates) // 2] if rates else None,  # the median epoch's
     }
 
 
-def _show(summary: dict[str, Any], records: list[dict[str, Any]], folder: Path) -> None:
-    from landuse.evaluation import figures
-    from landuse.evaluation.report import write_report
+def _show(summary: dict[str, Any], folder: Path) -> None:
+    from landuse.report import write
 
-    figures.curves(records, folder / "figures" / "curves.png", summary["best_epoch"])
-    report = write_report(folder)
     best = (summary["best_epoch"] + 1, summary["val/accuracy"], summary["val/loss"])
     log.info("best epoch %d: val accuracy %.4f, val loss %.4f", *best)
     log.info("run folder  %s", folder)
-    log.info("report      %s", report)
-    if summary["status"] == "completed":
-        log.info("next        python -m landuse.evaluate run=%s", folder)
+    log.info("report      %s", write(folder))
+    log.info("next        python -m landuse.evaluate run=%s", folder)
 
 
 def _shown_data(pack: "Pack") -> str:

@@ -76,20 +76,23 @@ def overlay(run_tree: dict[Any, Any], composed: DictConfig, overrides: Iterable[
         run_tree: the run's config.yaml.
         composed: the present command's composition.
         overrides: the present command's overrides as typed. A group choice (``data=folder``) replaces the run's whole
-            group by the composed one; ``key=value`` replaces that key alone.
+            group by the composed one; ``key=value`` replaces that key alone; a recipe (``experiment=``) everything.
     """
     tree = OmegaConf.create(run_tree)
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    if {"experiment", "debug"} & set(typed):  # these spread over the whole tree
+        return to_config(composed)
     for key in (*typed, "data.home", "outputs"):
-        if key not in ("experiment", "debug"):  # these two spread over the tree; only train takes them
-            value = OmegaConf.select(composed, key)
-            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            OmegaConf.update(tree, key, value, merge=False, force_add=True)
+        value = OmegaConf.select(composed, key)
+        value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        OmegaConf.update(tree, key, value, merge=False, force_add=True)
     return to_config(tree)
 
 
 def explain(error: Exception) -> str:
     """One or two sentences for an error of Hydra or OmegaConf: what was typed, why it is wrong, what would be right."""
+    if isinstance(error, UserError):
+        return str(error)
     text = str(error)
     cause = str(error.__cause__ or "")
     if match := re.search(r"Could not override '([^']+)'", text):

@@ -49,11 +49,16 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _model(config)
     yield from _trainer(config.trainer)
     yield from _device(config)
+    if config.evaluation.batch_size is not None and config.evaluation.batch_size < 1:
+        yield f"evaluation.batch_size={config.evaluation.batch_size}: must be at least 1, or null."
 
 
 def _data(data: DataConfig) -> Iterator[str]:
-    if not 8 <= data.image_size <= LARGEST_IMAGE:
-        yield f"data.image_size={data.image_size}: must lie between 8 and {LARGEST_IMAGE} pixels."
+    smallest = 16 if data.source == "synthetic" else 8  # below, nothing drawn can be told apart
+    if not smallest <= data.image_size <= LARGEST_IMAGE:
+        yield f"data.image_size={data.image_size}: must lie between {smallest} and {LARGEST_IMAGE} pixels."
+    if data.synthetic.seed < 0:
+        yield f"data.synthetic.seed={data.synthetic.seed}: must not be negative."
     if data.max_images is not None and data.max_images < 1:
         yield f"data.max_images={data.max_images}: must be at least 1, or null for all."
     if data.source == "folder":
@@ -76,7 +81,9 @@ def _archive(data: DataConfig) -> Iterator[str]:
     archive = data.archive
     if not archive.url:
         yield f"data={data.name} needs data.archive.url, the https://, http:// or file:// address of a zip or tar."
-    elif (scheme := urlparse(archive.url).scheme) not in ("https", "http", "file"):
+    elif not _is_url(archive.url):
+        yield f"data.archive.url={archive.url}: is no well-formed address."
+    elif (scheme := archive.url.partition(":")[0]) not in ("https", "http", "file"):
         yield f"data.archive.url={archive.url}: '{scheme}' is not a scheme it can read; give https://, http:// or file://."
     if archive.sha256 is None and not archive.checksums:
         yield "data.archive.sha256 is missing: an archive is only used when its content can be verified (sha256sum)."
@@ -87,13 +94,21 @@ def _archive(data: DataConfig) -> Iterator[str]:
             yield f"The checksum '{checksum}' is not md5:<32 hex digits> or sha256:<64 hex digits>."
 
 
+def _is_url(text: str) -> bool:
+    try:
+        urlparse(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _split(data: DataConfig) -> Iterator[str]:
     split = data.split
     if split.files is not None:
         missing = [name for name in ("train.csv", "val.csv", "test.csv") if not (Path(split.files) / name).is_file()]
         if missing:
             yield f"data.split.files={split.files}: the folder lacks {', '.join(missing)} (lines: relative/path,label)."
-    if len(split.fractions) != 3 or any(f <= 0 for f in split.fractions) or abs(sum(split.fractions) - 1) > 1e-6:
+    if len(split.fractions) != 3 or not all(f > 0 for f in split.fractions) or abs(sum(split.fractions) - 1) > 1e-6:
         yield (
             f"data.split.fractions={list(split.fractions)}: needs three positive numbers (train, val, test) that sum to"
             " 1, such as [0.6,0.2,0.2]."
@@ -129,7 +144,7 @@ def _augment(augment: AugmentConfig) -> Iterator[str]:
         if not 0 <= value <= largest:
             yield f"augment.{name}={value}: must lie between 0 and {largest}."
     for name in ("mixup", "cutmix"):
-        if getattr(augment, name) < 0:
+        if not 0 <= getattr(augment, name) < math.inf:
             yield f"augment.{name}={getattr(augment, name)}: is the alpha of a Beta distribution, not negative."
     for name in ("mix_probability", "mix_epochs"):
         if not 0 <= getattr(augment, name) <= 1:
@@ -148,7 +163,7 @@ def _trainer(trainer: TrainerConfig) -> Iterator[str]:
             yield f"trainer.{name}={value}: must be at least 1, or null."
     if not (trainer.lr > 0 and math.isfinite(trainer.lr)):
         yield f"trainer.lr={trainer.lr}: must be a positive number, such as 0.001."
-    if trainer.weight_decay < 0:
+    if not 0 <= trainer.weight_decay < math.inf:
         yield f"trainer.weight_decay={trainer.weight_decay}: must not be negative."
     if not 0 <= trainer.momentum < 1:
         yield f"trainer.momentum={trainer.momentum}: must lie in [0, 1)."
@@ -158,7 +173,7 @@ def _trainer(trainer: TrainerConfig) -> Iterator[str]:
         yield f"trainer.label_smoothing={trainer.label_smoothing}: must lie in [0, 1)."
     if trainer.ema is not None and not 0 < trainer.ema < 1:
         yield f"trainer.ema={trainer.ema}: must lie between 0 and 1, such as 0.999, or null."
-    if trainer.clip_norm is not None and trainer.clip_norm <= 0:
+    if trainer.clip_norm is not None and not trainer.clip_norm > 0:
         yield f"trainer.clip_norm={trainer.clip_norm}: must be positive, or null."
     if not 0 < trainer.decay_factor < 1:
         yield f"trainer.decay_factor={trainer.decay_factor}: must lie between 0 and 1."

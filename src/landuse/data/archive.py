@@ -1,6 +1,7 @@
 """Getting a dataset's archive and making sure that its content is the expected one."""
 
 import hashlib
+import http.client
 import logging
 import urllib.error
 import urllib.request
@@ -71,7 +72,7 @@ def _download(url: str, target: Path) -> None:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 received += len(chunk)
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(
             f"{url} could not be downloaded ({reason}). Check the network, or fetch the file elsewhere and give "

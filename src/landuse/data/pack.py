@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import shutil
-import tempfile
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from landuse.config.schema import DataConfig
@@ -73,7 +74,7 @@ class Pack:
     def split(self, name: str) -> PackedSplit:
         """Open ``train``, ``val`` or ``test``."""
         images = np.load(self.folder / f"{name}.npy", mmap_mode="r")
-        with (self.folder / "index.csv").open(newline="", encoding="utf-8") as file:
+        with (self.folder / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == name]
         if len(rows) != len(images) or images.shape[1:] != (self.image_size, self.image_size, 3):
             raise UserError(
@@ -98,9 +99,24 @@ def prepare(config: DataConfig) -> Pack:
             return _open(folder, config)
     source = open_source(config)
     folder = _folder(home, config, _fingerprint(source.identity, config))
-    if not (folder / "pack.json").is_file():
-        _build(folder, source, config)
+    with FileLock(_made(folder.parent) / f".{folder.name}.lock"):  # a second process waits and then finds the pack
+        if not (folder / "pack.json").is_file():
+            try:
+                _build(folder, source, config)
+            except OSError as error:
+                raise UserError(
+                    f"The pack {folder} could not be written ({error.strerror or error}): make room there, or "
+                    "choose another place with data.home=PATH."
+                ) from error
     return _open(folder, config)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"data.home: {folder} cannot be made ({error.strerror}); choose another place.") from error
+    return folder
 
 
 def _identities_without_reading(config: DataConfig) -> list[str]:
@@ -125,6 +141,10 @@ def _folder(home: Path, config: DataConfig, data_fingerprint: str) -> Path:
 def _open(folder: Path, config: DataConfig) -> Pack:
     content: dict[str, Any] = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
     content.pop("format")
+    if config.max_images is not None:  # another dataset: it says so wherever the fingerprint or the counts go
+        limited = f"{content['data_fingerprint']}:max_images={config.max_images}"
+        content["data_fingerprint"] = hashlib.sha256(limited.encode()).hexdigest()
+        content["num_images"] = {name: min(n, config.max_images) for name, n in content["num_images"].items()}
     return Pack(folder=folder, max_images=config.max_images, **content)
 
 
@@ -134,8 +154,9 @@ def _build(folder: Path, source: Source, config: DataConfig) -> None:
     classes = sorted({class_of(source.paths[i]) for name in SPLITS for i in split[name]})
     total = sum(map(len, split.values()))
     log.info("packing %d images of %d classes at %d px", total, len(classes), config.image_size)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed: the lock is ours
+    temporary.mkdir()
     try:
         for name in SPLITS:
             _write_split(temporary / f"{name}.npy", source, split[name], config.image_size)
@@ -153,41 +174,56 @@ def _build(folder: Path, source: Source, config: DataConfig) -> None:
             "split_fingerprint": fingerprint(source.paths, split),
         }
         (temporary / "pack.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        _publish(temporary, folder)
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     log.info("packed in %.1f s: %s", time.perf_counter() - started, folder)
 
 
-def _publish(temporary: Path, folder: Path) -> None:
-    temporary.chmod(0o755)  # mkdtemp makes it private
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not (folder / "pack.json").is_file():  # else another process was faster: its content is the same
-            raise
-
-
 def _write_split(path: Path, source: Source, members: list[int], size_px: int) -> None:
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(members), size_px, size_px, 3))
-    chunks = [members[start : start + CHUNK] for start in range(0, len(members), CHUNK)]
-    row = 0
-    with _mapper(len(members)) as apply:
-        for block in apply(partial(_read_chunk, source, size_px), chunks):
-            images[row : row + len(block)] = block
-            row += len(block)
-    images.flush()
+    """Write ``members``, in their order, as one array. Read in the source's order: a tar can only be read forwards."""
+    row_of = {i: row for row, i in enumerate(members)}
+    forwards = sorted(members)
+    chunks = [forwards[start : start + CHUNK] for start in range(0, len(forwards), CHUNK)]
+    # Plain writes and no memory map: on a full disk they fail with an error, while a map ends the process.
+    with path.open("wb") as file, _reader(source, size_px, len(members)) as read_chunks:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(members), size_px, size_px, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        for chunk, block in zip(chunks, read_chunks(chunks), strict=True):
+            for i, image in zip(chunk, block, strict=True):
+                file.seek(start + row_of[i] * image.nbytes)
+                file.write(image.tobytes())
 
 
 @contextmanager
-def _mapper(num_images: int) -> Iterator[Any]:
-    """``map``, or that of a process pool where the work is worth one. Spawned: forking after threads can deadlock."""
+def _reader(source: Source, size_px: int, num_images: int) -> Iterator[Any]:
+    """A function from chunks of indices to blocks of images, in worker processes where the work is worth them.
+
+    Spawned, because forking after threads have started can deadlock; the source travels once per worker.
+    """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if num_images < FEW or workers == 1:
-        yield map
+        yield partial(map, partial(_read_chunk, source, size_px))
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield pool.map
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (source, size_px)) as pool:
+        try:
+            yield partial(pool.map, _read_chunk_in_worker)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_in_worker: dict[str, Any] = {}
+
+
+def _start_worker(source: Source, size_px: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it
+    _in_worker.update(source=source, size_px=size_px)
+
+
+def _read_chunk_in_worker(members: list[int]) -> NDArray[np.uint8]:
+    return _read_chunk(_in_worker["source"], _in_worker["size_px"], members)
 
 
 def _read_chunk(source: Source, size_px: int, members: list[int]) -> NDArray[np.uint8]:
@@ -195,7 +231,7 @@ def _read_chunk(source: Source, size_px: int, members: list[int]) -> NDArray[np.
 
 
 def _write_index(path: Path, source: Source, split: Split) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["split", "row", "path", "label"])
         for name in SPLITS:

@@ -5,6 +5,7 @@ An archive is read in place and never unpacked, so nothing in it can write outsi
 
 import hashlib
 import io
+import os
 import tarfile
 import zipfile
 from functools import cached_property
@@ -20,6 +21,7 @@ from landuse.data import synthetic
 from landuse.data.archive import VerifiedArchive, obtain
 from landuse.errors import UserError
 
+DEEP_MODES = ("I", "F")  # Pillow's names of 16-bit, 32-bit and float images; it would clip them to 0..255
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 
 
@@ -66,17 +68,20 @@ class FolderSource:
     """A folder in which some folder holds one folder of images per class."""
 
     def __init__(self, root: Path) -> None:
-        names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-        self.paths, prefix = _class_tree(names, f"data.root={root}")
+        self.paths, prefix = _class_tree(_files_below(root), f"data.root={root}")
         self._root = root / prefix
         digest = hashlib.sha256()
         for name in self.paths:  # by content: a copy elsewhere has the same identity, an edited image another
-            digest.update(name.encode() + b"\0" + hashlib.sha256((self._root / name).read_bytes()).digest())
+            digest.update(os.fsencode(name) + b"\0" + hashlib.sha256((self._root / name).read_bytes()).digest())
         self.identity = f"folder:{digest.hexdigest()}"
 
     def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
         path = self._root / self.paths[index]
-        return decode(path.read_bytes(), str(path), size_px)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): repair or remove it.") from error
+        return decode(content, str(path), size_px)
 
 
 class ArchiveSource:
@@ -130,6 +135,11 @@ def decode(content: bytes, origin: str, size_px: int) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(io.BytesIO(content)) as opened:
+            if opened.mode.startswith(DEEP_MODES):
+                raise UserError(
+                    f"{origin} has more than 8 bits a channel (mode {opened.mode}), and how to scale those is yours to "
+                    "decide: convert it to 8 bits."
+                )
             image = ImageOps.exif_transpose(opened).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{origin} is not a readable image ({error}): repair or remove it.") from error
@@ -139,6 +149,16 @@ def decode(content: bytes, origin: str, size_px: int) -> NDArray[np.uint8]:
         box = (left, top, left + side, top + side)
         image = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
     return np.asarray(image)
+
+
+def _files_below(root: Path) -> list[str]:
+    """Relative paths of all files, through links too; a link back to a folder already visited is not followed."""
+    names, visited = [], set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        visited.add(Path(folder).resolve())
+        subfolders[:] = [name for name in subfolders if (Path(folder) / name).resolve() not in visited]
+        names += [(Path(folder) / name).relative_to(root).as_posix() for name in files]
+    return names
 
 
 def _class_tree(names: list[str], origin: str) -> tuple[list[str], str]:

@@ -31,7 +31,8 @@ def split_images(paths: Sequence[str], config: SplitConfig) -> Split:
             raise UserError(f"The {name} split is empty: more images or other data.split.fractions are needed.")
     if missing := classes - {class_of(paths[i]) for i in split["train"]}:
         raise UserError(f"No training image of class {', '.join(sorted(missing))}: add images or change data.split.")
-    return {name: _balanced_order(paths, split[name], config.seed) for name in SPLITS}
+    seed = 0 if config.files else config.seed  # given lists determine everything, the order included
+    return {name: _balanced_order(paths, split[name], seed) for name in SPLITS}
 
 
 def split_spec(config: SplitConfig) -> str:

@@ -30,7 +30,7 @@ def build_model(config: ModelConfig, num_classes: int, image_size: int) -> nn.Mo
     for problem in architecture_problems(config, image_size):
         raise UserError(problem)
     model = BUILDERS[config.kind](config, num_classes, image_size)
-    _check_output(model, config, num_classes, image_size)
+    check_output(model, config, num_classes, image_size)
     return model
 
 
@@ -45,7 +45,7 @@ BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {  # Any: each takes
 }
 
 
-def _check_output(model: nn.Module, config: ModelConfig, num_classes: int, image_size: int) -> None:
+def check_output(model: nn.Module, config: ModelConfig, num_classes: int, image_size: int) -> None:
     """Pass two blank images through, in evaluation mode so that no batch-norm statistics change."""
     images = torch.zeros(2, 3, image_size, image_size)
     try:

@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from landuse.tracking import logs
+
 log = logging.getLogger("landuse")
 
 
@@ -41,7 +43,6 @@ class _ProgressBar:
     """The whole training as one bar, with images/s of the epoch and time left."""
 
     def __init__(self) -> None:
-        from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
@@ -49,7 +50,7 @@ class _ProgressBar:
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]:.0f} images/s  time left"),
             TimeRemainingColumn(),
-            console=RichConsole(stderr=True),
+            console=logs.terminal(),
             transient=True,
             refresh_per_second=4,
         )

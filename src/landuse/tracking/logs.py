@@ -1,10 +1,17 @@
 """The one logging set-up of every command: messages on stderr, the same with times in the run folder's log file."""
 
+import functools
 import logging
+import logging.handlers
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NOISY_LIBRARIES = ("matplotlib", "PIL", "fontTools", "urllib3", "wandb", "torch", "filelock")
+KEPT_FOR_THE_FILE = 10_000  # records said before there is a run folder
 
 _installed: list[logging.Handler] = []  # by this module; those of others (a test runner's) are left alone
 
@@ -19,28 +26,41 @@ def to_stderr() -> None:
         logging.getLogger().removeHandler(handler)
         handler.close()
     logging.getLogger().setLevel(logging.INFO)
-    _install(_terminal() if sys.stderr.isatty() else logging.StreamHandler(), "%(message)s")
+    _install(_on_terminal() if sys.stderr.isatty() else logging.StreamHandler(), "%(message)s")
+    _install(logging.handlers.MemoryHandler(KEPT_FOR_THE_FILE, flushLevel=logging.CRITICAL + 1))
     for name in NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def to_file(path: Path) -> None:
-    """Also log to a file, appending."""
-    _install(logging.FileHandler(path, encoding="utf-8"), "%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """Also log to a file, appending; what was said since :func:`to_stderr` comes first."""
+    file = logging.FileHandler(path, encoding="utf-8")
+    _install(file, "%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for handler in _installed:
+        if isinstance(handler, logging.handlers.MemoryHandler):
+            handler.setTarget(file)
+            handler.close()  # writes what it kept
+            logging.getLogger().removeHandler(handler)
 
 
-def _install(handler: logging.Handler, form: str) -> None:
+@functools.cache
+def terminal() -> "Console":
+    """The one rich console on stderr: a progress bar and log lines keep clear of each other only on the same one."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True)
+
+
+def _install(handler: logging.Handler, form: str | None = None) -> None:
     handler.setFormatter(logging.Formatter(form))
     logging.getLogger().addHandler(handler)
     _installed.append(handler)
 
 
-def _terminal() -> logging.Handler:
-    from rich.console import Console
+def _on_terminal() -> logging.Handler:
     from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
 
-    console = Console(stderr=True, soft_wrap=True)
     return RichHandler(
-        console=console, show_time=False, show_path=False, show_level=False, highlighter=NullHighlighter()
+        console=terminal(), show_time=False, show_path=False, show_level=False, highlighter=NullHighlighter()
     )

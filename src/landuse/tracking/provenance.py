@@ -3,7 +3,6 @@
 import hashlib
 import json
 import platform
-import shlex
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,18 +10,17 @@ from typing import Any
 
 import torch
 
-from landuse.cli import Invocation
 from landuse.config.schema import Config
 from landuse.data.pack import Pack
-from landuse.runs import to_tree
+from landuse.runs import comparable, to_tree
 from landuse.training.device import Runtime
 
 
-def collect(config: Config, pack: Pack, runtime: Runtime, call: Invocation) -> dict[str, Any]:
+def collect(config: Config, pack: Pack, runtime: Runtime, command_line: str) -> dict[str, Any]:
     """All that a later reader needs to repeat a run, as JSON-able values."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command_line": shlex.join(["python", "-m", f"landuse.{call.command}", *call.arguments]),
+        "command_line": command_line,
         "seed": config.seed,
         "config_hash": config_hash(config),
         "data_fingerprint": pack.data_fingerprint,
@@ -38,14 +36,14 @@ def collect(config: Config, pack: Pack, runtime: Runtime, call: Invocation) -> d
 
 
 def config_hash(config: Config) -> str:
-    """SHA-256 of the resolved configuration."""
-    return hashlib.sha256(json.dumps(to_tree(config), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the resolved configuration, without what says where a run is done: equal runs have equal hashes."""
+    return hashlib.sha256(json.dumps(comparable(to_tree(config)), sort_keys=True).encode()).hexdigest()
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; both None outside a git checkout."""
+    """Commit and whether files differ from it, new ones included; both None outside a git checkout."""
     commit = _git(folder, "rev-parse", "HEAD")
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    status = _git(folder, "status", "--porcelain")
     return {"git_commit": commit or None, "git_dirty": bool(status) if commit else None}
 
 

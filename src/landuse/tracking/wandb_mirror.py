@@ -1,5 +1,6 @@
 """Weights & Biases as a mirror of metrics.jsonl. It may fail at any call; the run never notices."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ class WandbMirror:
         self._run = wandb.init(
             project=tracking.project, entity=tracking.entity, group=tracking.group, tags=tracking.tags, mode=mode,
             name=f"{config.experiment_name}/{folder.name}", dir=str(folder), config=to_tree(config),
+            reinit="create_new",  # else a second job of this process would be logged into the first one's run
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )  # fmt: skip
 
@@ -47,8 +49,14 @@ class WandbMirror:
         try:
             call()
         except Exception as error:  # whatever a tracker raises must not end a training
-            self._run = None
+            self._close()
             log.warning("W&B failed and is left out from here on (metrics.jsonl has everything): %s", error)
+
+    def _close(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            with contextlib.suppress(Exception):  # it has failed already, and was reported
+                run.finish(exit_code=1)
 
 
 class NoMirror:

@@ -59,6 +59,10 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if content.pop("format") != FORMAT:
+            raise UserError(
+                f"The checkpoint {path} was written by another version of landuse: resume with that version."
+            )
         state, stored = TrainState(**content.pop("state")), content.pop("identity")
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path} to resume from; use trainer.resume=never.") from error

@@ -70,6 +70,8 @@ def build_runtime(device: str, hardware: HardwareConfig, model: nn.Module, deter
         UserError: the device is not there, or this build of torch cannot use it.
     """
     chosen = _pick_device(device)
+    if chosen.type == "cpu" and hardware.precision == "fp16":
+        raise UserError("hardware.precision=fp16 has no use on the CPU: use bf16, fp32 or auto.")
     if hardware.num_threads is not None:
         torch.set_num_threads(hardware.num_threads)
     keep = hardware.allocator == "keep" or (hardware.allocator == "auto" and chosen.type == "cpu")
@@ -123,6 +125,7 @@ def _cpu_has_bf16() -> bool:
 
 def _set_switches(runtime: Runtime, deterministic: bool) -> None:
     torch.set_float32_matmul_precision("high" if runtime.precision != "fp32" else "highest")
+    torch.backends.cudnn.allow_tf32 = runtime.precision != "fp32"  # on by default, and not what fp32 means
     torch.backends.cudnn.benchmark = not deterministic
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:

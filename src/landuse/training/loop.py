@@ -1,14 +1,14 @@
 """The training loop."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
-from landuse.config.schema import Config
+from landuse.config.schema import AugmentConfig, Config
 from landuse.data.augment import Augmentation, Mixing
 from landuse.data.pack import Pack, PackedSplit
 from landuse.errors import Interrupted
@@ -21,25 +21,9 @@ from landuse.training.device import Runtime
 from landuse.training.ema import build_average
 from landuse.training.inference import Predictor
 from landuse.training.loss import Criterion, RunningLoss
+from landuse.training.observer import Observer
 from landuse.training.optim import Schedule, build_optimizer
 from landuse.training.seed import generator, seed_torch
-
-
-class Observer(Protocol):
-    """Looks on while a training runs. ``step`` must not read the device."""
-
-    def step(self, epoch: int, step: int, num_steps: int, num_images: int) -> None: ...
-
-    def epoch(self, record: dict[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished training says of itself."""
-
-    state: TrainState
-    epochs_done: int
-    stopped_early: bool
 
 
 class Trainer:
@@ -60,24 +44,26 @@ class Trainer:
         self.model = model
         self._forward = torch.compile(model) if runtime.compile else model
         self._train_images, self._val_images = Images(train, runtime), Images(val, runtime)
-        self._augment = Augmentation(config.augment, pack.mean, pack.std, runtime.device)
-        self._mix = Mixing(config.augment)
+        augment = AugmentConfig() if trainer.overfit_batches else config.augment
+        self._augment = Augmentation(augment, pack.mean, pack.std, runtime.device)
+        self._mix = Mixing(augment)
         self._criterion = Criterion(trainer, train.labels, len(pack.classes), runtime.device)
         self._optimizer = build_optimizer(model, trainer)
         self._schedule = Schedule(trainer)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         self.average = build_average(model, trainer.ema)
         self._predictor = Predictor(runtime, pack.mean, pack.std, trainer.batch_size)
-        self._identity = {"model": config.model.name, "data_fingerprint": pack.data_fingerprint, "seed": config.seed}
+        self._identity = _identity(config, pack)
         self.state = TrainState()
         self.stop_signal: int | None = None  # set by a signal handler; obeyed after the step under way
 
-    def fit(self) -> Outcome:
+    def fit(self) -> None:
         """Train to the last epoch, or until early stopping.
 
         Raises:
             NonFiniteLossError: before anything is saved that it could have spoilt.
-            Interrupted: after a checkpoint, when ``stop_signal`` was set.
+            Interrupted: after a checkpoint, when ``stop_signal`` was set. It is obeyed after the step under way; after
+                the last step of an epoch, once that epoch is validated and saved.
         """
         config = self._config.trainer
         while self.state.epoch < config.epochs and not self._is_stale():
@@ -85,7 +71,8 @@ class Trainer:
             train_metrics = self._train_epoch()
             val_metrics = self._validate()
             self._end_epoch(train_metrics, val_metrics, time.perf_counter() - started)
-        return Outcome(self.state, self.state.epoch, self.state.epoch < config.epochs)
+            if self.stop_signal is not None:
+                self._leave()
 
     def _train_epoch(self) -> dict[str, float]:
         config, state = self._config.trainer, self.state
@@ -99,17 +86,20 @@ class Trainer:
         lr = self._schedule.lr(state.epoch)
         for step in plan[state.step :]:
             lr = self._schedule.lr(state.epoch + step.index / len(plan))
-            where = f"epoch {state.epoch}, step {step.index}, lr {lr:.3g}, {step.num_images} images"
+            where = f"epoch {state.epoch + 1}, step {step.index + 1}, lr {lr:.3g}, {step.num_images} images"
             loss = self._forward_backward(step, len(plan))
             running.add(loss, step.num_images, where)
             self._update(lr)
             state.step, state.num_images = step.index + 1, state.num_images + step.num_images
             self._observer.step(state.epoch, state.step, len(plan), state.num_images)
-            if self.stop_signal is not None or state.step % config.log_every == 0:
+            stops_here = self.stop_signal is not None and state.step < len(plan)
+            if stops_here or state.step % config.log_every == 0:
                 state.loss_sum, _ = running.look(where)  # synchronises; the only place within an epoch that does
-            if self.stop_signal is not None:
-                self._interrupt(time.perf_counter() - started)
-        state.loss_sum, num_images = running.look(f"epoch {state.epoch}")
+            if stops_here:
+                state.epoch_seconds += time.perf_counter() - started
+                self.save("last")
+                self._leave()
+        state.loss_sum, num_images = running.look(f"epoch {state.epoch + 1}")
         seconds = time.perf_counter() - started
         return {
             "train/loss": state.loss_sum / num_images,
@@ -165,9 +155,11 @@ class Trainer:
         record = {"epoch": epoch, **train_metrics, **val_metrics, "seconds": seconds}
         self.state = replace(state, epoch=epoch + 1, step=0, loss_sum=0.0, num_images=0, epoch_seconds=0.0)
         self._observer.epoch(record)
-        self.save("last")
-        if improved:
-            checkpoint.copy(self._path("last"), self._path("best"))
+        if improved:  # best first: were it last, a kill in between would leave a state that claims a best it lacks
+            self.save("best")
+            checkpoint.copy(self._path("best"), self._path("last"))
+        else:
+            self.save("last")
 
     def _is_better(self, metrics: dict[str, float]) -> bool:
         monitor = self._config.trainer.monitor
@@ -181,14 +173,10 @@ class Trainer:
         patience = self._config.trainer.early_stopping
         return patience is not None and self.state.stale_epochs >= patience
 
-    def _interrupt(self, seconds: float) -> None:
+    def _leave(self) -> None:
         assert self.stop_signal is not None
-        self.state.epoch_seconds += seconds
-        self.save("last")
-        raise Interrupted(
-            self.stop_signal,
-            f"Interrupted in epoch {self.state.epoch} after step {self.state.step}; {self._path('last')} has it all.",
-        )
+        where = f"in epoch {self.state.epoch + 1} after step {self.state.step}"
+        raise Interrupted(self.stop_signal, f"Interrupted {where}; {self._path('last')} has it all.")
 
     def save(self, name: str) -> None:
         """Write ``<folder>/<name>.pt``."""
@@ -212,8 +200,12 @@ class Trainer:
         self.model.load_state_dict(parts["model"])
         if parts["average"] is not None:
             self.average.model.load_state_dict(parts["average"])
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(parts["optimizer"])
-        self._scaler.load_state_dict(parts["scaler"])
+        for group, own in zip(self._optimizer.param_groups, settings, strict=True):
+            group.update(own)  # this run's weight decay and so on, not the checkpoint's
+        if parts["scaler"]:  # empty unless the checkpoint comes from fp16
+            self._scaler.load_state_dict(parts["scaler"])
         self._schedule.decays = parts["schedule"]["decays"]
         self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
 
@@ -225,6 +217,22 @@ class Trainer:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.pt"
+
+
+def _identity(config: Config, pack: Pack) -> dict[str, Any]:
+    """What a checkpoint and the run that goes on from it must agree in: else weights or batches would not fit."""
+    architecture = {k: v for k, v in asdict(config.model).items() if k not in ("weights", "freeze_backbone")}
+    trainer = config.trainer
+    return {
+        "model": " ".join(f"{key}={value}" for key, value in architecture.items()),
+        "model.freeze_backbone": config.model.freeze_backbone,
+        "data_fingerprint": pack.data_fingerprint,
+        "seed": config.seed,
+        "trainer.optimizer": trainer.optimizer,
+        "trainer.batch_size": trainer.batch_size,
+        "trainer.accumulate": trainer.accumulate,
+        "averaged weights (trainer.ema)": trainer.ema is not None,
+    }
 
 
 def _splits(pack: Pack, overfit_batches: int | None, batch_size: int) -> tuple[PackedSplit, PackedSplit]:

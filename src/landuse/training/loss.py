@@ -50,7 +50,8 @@ class RunningLoss:
     """
 
     def __init__(self, device: torch.device, loss_sum: float = 0.0, num_images: int = 0) -> None:
-        self._sum = torch.full((), loss_sum, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
+        self._sum = torch.full((), loss_sum, dtype=dtype, device=device)
         self._num_images = num_images
         self._looks_always = device.type == "cpu"
 
@@ -58,7 +59,7 @@ class RunningLoss:
         """Add a step's mean loss (scalar) over ``num_images``; ``where`` names step, rate and batch in the error."""
         if self._looks_always and not math.isfinite(loss.item()):
             raise NonFiniteLossError(_advice(where))
-        self._sum += loss.double().to(self._sum.device) * num_images
+        self._sum += loss.to(self._sum.dtype) * num_images
         self._num_images += num_images
 
     def look(self, where: str) -> tuple[float, int]:

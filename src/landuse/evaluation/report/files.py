@@ -81,7 +81,10 @@ class RunFiles:
     @property
     def shown_folder(self) -> str:
         """The run folder as one would type it: relative to the working folder where it lies inside."""
-        relative = os.path.relpath(self.folder)
+        try:
+            relative = os.path.relpath(self.folder)
+        except ValueError:  # Windows, another drive
+            relative = os.pardir
         return str(self.folder.absolute()) if relative.startswith(os.pardir) else Path(relative).as_posix()
 
 
