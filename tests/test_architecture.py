@@ -1,0 +1,48 @@
+"""Who may import whom, as docs/architecture.md says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "landuse"
+COMMANDS = {f"landuse.{name}" for name in ("cli", "download", "evaluate", "preprocess", "report", "train")}
+LIBRARIES = {"hydra", "matplotlib", "omegaconf", "numpy", "torch", "torchvision", "wandb"}
+PACKAGES = {f"landuse.{name}" for name in ("config", "data", "models", "training", "evaluation", "tracking")}
+ALLOWED = {
+    "config": {"hydra", "omegaconf", "landuse.models"},
+    "data": {"numpy", "torch", "landuse.config"},
+    "models": {"torch", "torchvision", "landuse.config"},
+    "training": {"numpy", "torch", "landuse.config", "landuse.data", "landuse.models", "landuse.evaluation"},
+    "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config"},
+    "tracking": {"torch", "wandb", "landuse.config", "landuse.data", "landuse.training"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_layers(package: str) -> None:
+    forbidden = (COMMANDS | LIBRARIES | PACKAGES) - ALLOWED[package] - {f"landuse.{package}"}
+    for path in (SRC / package).rglob("*.py"):
+        for name in imports(path):
+            crossed = {layer for layer in forbidden if name == layer or name.startswith(layer + ".")}
+            assert not crossed, f"{path.relative_to(SRC)} imports {name}"
+
+
+def test_files_and_functions_stay_short() -> None:
+    """About 400 lines a file and 60 a function."""
+    for path in SRC.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 62, f"{path}: {node.name}"
