@@ -70,9 +70,12 @@ def run_command(command: str, job: Job) -> None:
     arguments = sys.argv[1:]
     sys.argv[1:] = _hydra_arguments(command, arguments)
     compose.register()
+    has_started = False
 
     @hydra.main(config_path=str(compose.config_dir()), config_name="config")
     def task(composed: DictConfig) -> Any:
+        nonlocal has_started
+        has_started = True
         output_dir, is_multirun = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
         with _no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
             try:
@@ -101,7 +104,10 @@ def run_command(command: str, job: Job) -> None:
     except BrokenPipeError:  # as in `--help | head`: whoever read stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILURE)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and not has_started:  # Hydra could not make the folder
+            cure = "choose another with hydra.run.dir=PATH or outputs=PATH"
+            _exit_with_message(f"The run folder cannot be made ({error}): {cure}.", wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
 

@@ -69,6 +69,12 @@ MISTAKES = {
     "resume path": (["trainer.resume=/nowhere"], ["trainer.resume=/nowhere"]),
     "long profile": (["trainer.profile=true"], ["trainer.profile=true", "+debug=profiler"]),
     "fp16 on the CPU": (["trainer.device=cpu", "hardware.precision=fp16"], ["fp16", "bf16"]),
+    "synthetic too small": (["data.image_size=8", "model.depth=3"], ["data.image_size=8", "16"]),
+    "synthetic seed": (["data.synthetic.seed=-1"], ["data.synthetic.seed=-1"]),
+    "evaluation batch": (["evaluation.batch_size=0"], ["evaluation.batch_size=0"]),
+    "fractions not numbers": (["data.split.fractions=[nan,0.5,0.5]"], ["data.split.fractions"]),
+    "decay not a number": (["trainer.weight_decay=nan"], ["trainer.weight_decay=nan"]),
+    "malformed address": (["data=eurosat", "data.archive.url=https://[bad"], ["https://[bad"]),
     "threads": (["hardware.num_threads=0"], ["hardware.num_threads=0"]),
 }
 
@@ -111,3 +117,23 @@ def test_mistake_in_a_multirun(command) -> None:
     done = command("train", "--multirun", "seed=1,2", "trainer.epochs=0")
     assert done.status == 2
     assert "trainer.epochs=0" in done.err
+
+
+def test_run_folder_that_cannot_be_made(command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = command("train", f"hydra.run.dir={tmp_path}/file/x")
+    assert done.status == 2
+    assert "run folder cannot be made" in done.err
+    assert "hydra.run.dir=PATH" in done.err
+
+
+def test_faulty_recipe_of_the_users_own(command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "bad.yaml").write_text("# @package _global_\ntrainer: [unclosed\n")
+    (tmp_path / "mine" / "experiment" / "typo.yaml").write_text("# @package _global_\ntrainer:\n  lrr: 1\n")
+    (tmp_path / "mine" / "experiment" / "loop.yaml").write_text("# @package _global_\nexperiment_name: ${nowhere.x}\n")
+    for name, expected in (("bad", "bad.yaml"), ("typo", "trainer.lr"), ("loop", "nowhere")):
+        done = command("train", "--config-dir", str(tmp_path / "mine"), f"experiment={name}")
+        assert done.status == 2, done.err
+        assert expected in done.err
+        assert "Traceback" not in done.err
