@@ -47,7 +47,7 @@ def test_console_prints_plain_lines(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), Console(num_epochs=12) as console:
         console.step(0, 1, 5, 8)
         console.epoch(RECORD)
-    assert "epoch  1/12  train loss 1.5000  val loss 1.2500  val accuracy 0.5000" in caplog.text
+    assert "epoch  1/12: loss 1.500, val loss 1.250, val accuracy 0.5000, 100 images/s, 2 s" in caplog.text
 
 
 def test_console_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,9 +33,9 @@ class Console:
 
     def epoch(self, record: dict[str, Any]) -> None:
         log.info(
-            "epoch %*d/%d  train loss %.4f  val loss %.4f  val accuracy %.4f  lr %.2e  %5.0f images/s  %.1f s",
+            "epoch %*d/%d: loss %.3f, val loss %.3f, val accuracy %.4f, %.0f images/s, %.0f s",
             len(str(self._num_epochs)), record["epoch"] + 1, self._num_epochs, record["train/loss"], record["val/loss"],
-            record["val/accuracy"], record["lr"], record["images_per_second"], record["seconds"],
+            record["val/accuracy"], record["images_per_second"], record["seconds"],
         )  # fmt: skip
 
 
