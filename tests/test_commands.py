@@ -128,6 +128,17 @@ def test_a_run_is_never_overwritten(command, tiny, tmp_path: Path) -> None:
     assert files(run) == RUN_FILES
 
 
+def test_a_run_without_its_checkpoint_is_not_begun_anew(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny, "run_name=x").status == 0
+    run = tmp_path / "outputs/train/folder_cnn/x"
+    (run / "checkpoints/last.pt").unlink()
+    (run / "summary.json").unlink()
+    done = command("train", *tiny, "run_name=x", "trainer.resume=auto")
+    assert done.status == 2
+    assert "without last.pt" in done.err
+    assert len(metrics_file.read(run / "metrics.jsonl")) == 2
+
+
 def test_one_process_at_a_time_in_a_run_folder(command, tiny, tmp_path: Path) -> None:
     with runs.claimed(tmp_path / "run"):
         done = command("train", *tiny, f"hydra.run.dir={tmp_path}/run")
@@ -288,6 +299,13 @@ def test_evaluate_takes_a_recipe(command, tiny, tmp_path: Path) -> None:
     assert load(tmp_path / "outputs/latest/evaluation.json")["test_time_augmentation"] is True
 
 
+def test_evaluate_refuses_another_model(command, tiny) -> None:
+    assert command("train", *tiny).status == 0
+    done = command("evaluate", "model=resnet18")
+    assert done.status == 2
+    assert "holds a cnn" in done.err
+
+
 def test_custom_model(command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_nets.py").write_text(
         "from torch import nn\n"
@@ -331,7 +349,7 @@ def test_multirun(command, tiny, tmp_path: Path) -> None:
     done = command("train", "--multirun", *tiny, "seed=1,2", "run_name=sweep")
     assert done.status == 0, done.err
     for job in ("0", "1"):
-        assert load(tmp_path / "outputs/multirun/folder_cnn/sweep" / job / "summary.json")["status"] == "completed"
+        assert load(tmp_path / "outputs/multirun/sweep" / job / "summary.json")["status"] == "completed"
 
 
 def test_offline_tracking_mirrors_the_run(command, tiny, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from landuse.files import replacing, write_json
 
 
 def test_create_and_read_back(tmp_path: Path) -> None:
-    config = Config(model=CNNConfig(width=3))
+    config = Config(experiment_name="e", run_name="r", model=CNNConfig(width=3))
+    config.data.home = "data"
     runs.create(tmp_path / "run", config)
     assert runs.read_config(tmp_path / "run") == runs.to_tree(config)
 
@@ -51,7 +52,7 @@ def test_find_nothing(tmp_path: Path) -> None:
         runs.find(str(tmp_path / "x"), tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, "[1, 2]", "a: [", "\x00"])
+@pytest.mark.parametrize("content", [None, "[1, 2]", "a: [", "\x00", "a: ${oc.env:HOME}", "a: &x [1]\nb: *x"])
 def test_unreadable_config(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "config.yaml").write_text(content)
@@ -72,3 +73,12 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
         fails()
     assert (tmp_path / "x.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_finished_summary_that_is_damaged(tmp_path: Path) -> None:
+    config = Config(trainer=TrainerConfig(resume="auto"))
+    assert runs.finished_summary(tmp_path, config) is None
+    for content in ("{", "[1]", "{}"):
+        (tmp_path / "summary.json").write_text(content)
+        with pytest.raises(UserError, match="damaged"):
+            runs.finished_summary(tmp_path, config)

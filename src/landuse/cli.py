@@ -4,6 +4,7 @@ Nothing here imports torch; a job imports it in its own body, after the configur
 """
 
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -27,6 +28,7 @@ from landuse.config import compose
 from landuse.config.schema import Config
 from landuse.errors import Interrupted, UserError
 
+PLACE_IS_UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 
 
@@ -108,6 +110,9 @@ def run_command(command: str, job: Job) -> None:
         if isinstance(error, OSError) and not has_started:  # Hydra could not make the folder
             cure = "choose another with hydra.run.dir=PATH or outputs=PATH"
             _exit_with_message(f"The run folder cannot be made ({error}): {cure}.", wants_traceback)
+        if isinstance(error, OSError) and error.errno in PLACE_IS_UNUSABLE and error.filename:
+            cure = "free it, or choose another with outputs=PATH, hydra.run.dir=PATH or data.home=PATH"
+            _exit_with_message(f"{error.filename}: {error.strerror}. Make room or {cure}.", wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
 

@@ -43,6 +43,11 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
     from landuse.models.export import load_model
 
     model = load_model(folder / "model", _custom_model(config, call))
+    described = model.info["architecture"]["name"]
+    if call.names("model") and config.model.name != described:
+        raise UserError(
+            f"model={config.model.name}, but {folder} holds a {described}: give another run= or drop model=."
+        )
     if not call.names("data.image_size"):
         config.data.image_size = model.image_size
     elif config.data.image_size != model.image_size:

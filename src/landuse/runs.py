@@ -24,6 +24,7 @@ from landuse.files import replacing
 log = logging.getLogger(__name__)
 
 LATEST = "latest"
+MAX_CONFIG = 100_000  # characters
 WHERE_NOT_WHAT = ("run", "outputs", "tracking.", "evaluation.", "data.home", "trainer.resume", "trainer.log_every")
 
 
@@ -69,9 +70,12 @@ def finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
     path = folder / "summary.json"
     if config.trainer.resume != "auto" or not path.is_file():
         return None
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if summary["status"] != "completed":
-        return None
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if summary["status"] != "completed":
+            return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: remove it to let the run go on.") from error
     then, now = (comparable(tree) for tree in (read_config(folder), to_tree(config)))
     if different := sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key)):
         shown = ", ".join(f"{key}={then.get(key)} then and {now.get(key)} now" for key in different[:3])
@@ -118,9 +122,17 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: there is none, or it is no mapping.
     """
     path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is no run folder (it has no config.yaml): run= must name a folder that training wrote."
+        )
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        aliases = len(text) <= MAX_CONFIG and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+        if aliases or "${" in text or len(text) > MAX_CONFIG:  # training writes none of these; a stranger may
+            raise ValueError("it has interpolations, aliases or too much text")
+        tree = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): run={folder} must name a folder that training wrote."
         ) from error

@@ -6,15 +6,16 @@ write summary and report. The loop itself is in training/loop.py, optimisers in 
 
 import logging
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landuse import runs
 from landuse.cli import Invocation, run_command
-from landuse.config.schema import Config
+from landuse.config.schema import Config, CustomModelConfig, ModelConfig
 from landuse.config.validate import validate
-from landuse.errors import Interrupted
+from landuse.errors import Interrupted, UserError
 from landuse.files import write_json
 from landuse.tracking import logs
 
@@ -88,12 +89,13 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation) -> 
         status = "completed"
     except (Interrupted, KeyboardInterrupt):
         status = "interrupted"
+        log.info("continue    the same command with hydra.run.dir=%s trainer.resume=auto", _shown(folder))
         raise
     finally:
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
         write_json(folder / "summary.json", summary)
         mirror.finish(summary, exit_code=0 if status == "completed" else 1)
-    _show(summary, folder)
+    _show(summary, folder, config.model)
     return summary
 
 
@@ -123,6 +125,10 @@ def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
         return
     path = checkpoint.find(folder if resume == "auto" else Path(resume))
     if resume == "auto" and not path.is_file():
+        if (folder / "metrics.jsonl").exists():
+            raise UserError(
+                f"{folder} holds a run without {path.name}: its epochs cannot be continued, choose another folder."
+            )
         return
     trainer.restore(path)
     earlier = path.parent.parent / "metrics.jsonl"
@@ -157,14 +163,25 @@ def _summary(
     }
 
 
-def _show(summary: dict[str, Any], folder: Path) -> None:
+def _show(summary: dict[str, Any], folder: Path, model: ModelConfig) -> None:
     from landuse.report import write
 
     best = (summary["best_epoch"] + 1, summary["val/accuracy"], summary["val/loss"])
     log.info("best epoch %d: val accuracy %.4f, val loss %.4f", *best)
-    log.info("run folder  %s", folder)
-    log.info("report      %s", write(folder))
-    log.info("next        python -m landuse.evaluate run=%s", folder)
+    log.info("run folder  %s", _shown(folder))
+    log.info("report      %s", _shown(write(folder)))
+    custom = f" model=custom model.target={model.target}" if isinstance(model, CustomModelConfig) else ""
+    log.info("next        %s -m landuse.evaluate run=%s%s", _shown_python(), _shown(folder), custom)
+
+
+def _shown(path: Path) -> str:
+    """Relative where it lies below the current folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _shown_python() -> str:
+    """What a person types to get this interpreter: a virtual environment need not be active."""
+    return "python" if shutil.which("python") == sys.executable else _shown(Path(sys.executable))
 
 
 def _shown_data(pack: "Pack") -> str:

@@ -110,7 +110,7 @@ def test_wrong_layout(tmp_path: Path, names: list[str], message: str) -> None:
 
 def test_neither_zip_nor_tar(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"something else")
-    with pytest.raises(UserError, match="neither a zip nor a tar"):
+    with pytest.raises(UserError, match="cannot be read as a zip or tar"):
         ArchiveSource(VerifiedArchive(tmp_path / "x.zip", "sha256:z"))
 
 
@@ -139,3 +139,49 @@ def test_open_source_obtains_the_archive(tmp_path: Path) -> None:
         source="archive", home=str(tmp_path), archive=ArchiveConfig(url=url, checksums=[archive.checksum])
     )
     assert open_source(config).identity == archive.checksum
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_deep_images_are_refused(mode: str) -> None:
+    stream = io.BytesIO()
+    pixels = np.zeros((16, 16), dtype={"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
+    Image.fromarray(pixels).save(stream, "TIFF")
+    with pytest.raises(UserError, match="more than 8 bits a channel"):
+        decode(stream.getvalue(), "x", 16)
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tar.xz"])
+def test_truncated_tar(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    with tarfile.open(path, f"w:{suffix[4:]}") as tar:
+        for name in ("a/1.png", "b/1.png"):
+            info = tarfile.TarInfo(name)
+            info.size = 5000
+            tar.addfile(info, io.BytesIO(np.random.default_rng(0).bytes(5000)))
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(UserError, match="cannot be read"):
+        ArchiveSource(VerifiedArchive(path, "sha256:z")).read(1, 16)
+
+
+def test_encrypted_zip(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "x.zip", {f"{name}/x.png": png(PIXELS) for name in ("a", "b")})
+    content = bytearray(archive.path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag of encryption in both headers
+        at = -1
+        while (at := content.find(signature, at + 1)) >= 0:
+            content[at + offset] |= 1
+    archive.path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read"):
+        ArchiveSource(archive).read(0, 16)
+
+
+def test_linked_class_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    for name in ("a", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_bytes(png(PIXELS))
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a").symlink_to(tmp_path / "a")
+    (root / "b").symlink_to(tmp_path / "elsewhere")
+    (root / "a" / "loop").symlink_to(root)
+    assert FolderSource(root).paths == ["a/x.png", "b/x.png"]

@@ -176,6 +176,13 @@ def test_step_and_constant() -> None:
     assert {constant.lr(epoch / 7) for epoch in range(70)} == {1.0}
 
 
+@pytest.mark.parametrize("name", ["cosine", "one_cycle", "step", "plateau", "constant"])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_that_is_all_warm_up_still_trains(name: str, epochs: int) -> None:
+    short = schedule(scheduler=name, epochs=epochs, warmup_epochs=float(epochs))
+    assert max(short.lr(step / 10 * epochs) for step in range(1, 10)) > 0.5
+
+
 def test_plateau_lowers_after_stale_epochs() -> None:
     plateau = schedule(scheduler="plateau", decay_epochs=2, warmup_epochs=0)
     for improved, expected in ((True, 1.0), (False, 1.0), (False, 0.1), (False, 0.1), (True, 0.1)):
@@ -209,6 +216,16 @@ def test_checkpoint_never_unpickles_code(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged or is no checkpoint"):
         checkpoint.load(tmp_path / "evil.pt", {})
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, TrainState(), {"model": {"w": torch.ones(4096)}}, {})
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        checkpoint.load(path, {})
 
 
 def test_checkpoint_of_a_run_folder(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def unknown_key(key: str, model: type[ModelConfig] | None = None) -> str:
         if model is not None and key in _dotted(node, "model."):
             own = ", ".join(_dotted(model, "model."))
             return f"Unknown configuration key '{key}': it belongs to models of kind {kind}. This model has {own}."
+    if key.startswith("model.params."):
+        return f"'{key}' adds an argument to the model: write it as +{key}=..."
     pool = [*all_keys(), *GROUPS]
     section, _, leaf = key.rpartition(".")
     similar = difflib.get_close_matches(leaf, {name.rpartition(".")[2] for name in pool}, n=2)

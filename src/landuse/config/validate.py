@@ -3,9 +3,12 @@
 Each rule raises :class:`UserError` with the key, its value, the rule and the remedy.
 """
 
+import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from landuse.config.compose import wrong_choice
@@ -39,11 +42,23 @@ def validate_data(config: DataConfig) -> None:
     Raises:
         UserError: the first rule that is broken.
     """
-    for problem in _data(config):
+    for problem in (*_not_finite(config, "data."), *_data(config)):
         raise UserError(problem)
 
 
+def _not_finite(node: Any, prefix: str = "") -> Iterator[str]:
+    """nan and inf pass every comparison that looks for what is wrong."""
+    for field in dataclasses.fields(node):
+        value, key = getattr(node, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _not_finite(value, f"{key}.")
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            yield f"{key}={value}: must be a finite number."
+
+
 def _problems(config: Config) -> Iterator[str]:
+    yield from _not_finite(config)
     yield from _data(config.data)
     yield from _augment(config.augment)
     yield from _model(config)
@@ -54,6 +69,10 @@ def _problems(config: Config) -> Iterator[str]:
 
 
 def _data(data: DataConfig) -> Iterator[str]:
+    if not re.fullmatch(r"\w[\w.-]*", data.name):
+        yield f"data.name={data.name}: names a folder and may have letters, digits, '_', '-' and '.' only."
+    if not data.home:
+        yield "data.home is empty: give the folder for downloads and packs."
     smallest = 16 if data.source == "synthetic" else 8  # below, nothing drawn can be told apart
     if not smallest <= data.image_size <= LARGEST_IMAGE:
         yield f"data.image_size={data.image_size}: must lie between {smallest} and {LARGEST_IMAGE} pixels."
@@ -81,8 +100,10 @@ def _archive(data: DataConfig) -> Iterator[str]:
     archive = data.archive
     if not archive.url:
         yield f"data={data.name} needs data.archive.url, the https://, http:// or file:// address of a zip or tar."
+    elif ":" not in archive.url:
+        yield f"data.archive.url={archive.url} is a path: write {Path(archive.url).absolute().as_uri()}"
     elif not _is_url(archive.url):
-        yield f"data.archive.url={archive.url}: is no well-formed address."
+        yield f"data.archive.url={archive.url}: is no well-formed address (write special characters as %20 and so on)."
     elif (scheme := archive.url.partition(":")[0]) not in ("https", "http", "file"):
         yield f"data.archive.url={archive.url}: '{scheme}' is not a scheme it can read; give https://, http:// or file://."
     if archive.sha256 is None and not archive.checksums:
@@ -96,15 +117,18 @@ def _archive(data: DataConfig) -> Iterator[str]:
 
 def _is_url(text: str) -> bool:
     try:
-        urlparse(text)
+        _ = urlparse(text).port
+        text.encode("ascii")
     except ValueError:
         return False
-    return True
+    return " " not in text
 
 
 def _split(data: DataConfig) -> Iterator[str]:
     split = data.split
     if split.files is not None:
+        if not Path(split.files).is_dir():
+            yield f"data.split.files={split.files}: there is no folder {Path(split.files).absolute()}."
         missing = [name for name in ("train.csv", "val.csv", "test.csv") if not (Path(split.files) / name).is_file()]
         if missing:
             yield f"data.split.files={split.files}: the folder lacks {', '.join(missing)} (lines: relative/path,label)."
@@ -182,7 +206,7 @@ def _trainer(trainer: TrainerConfig) -> Iterator[str]:
     if trainer.scheduler != "constant" and not 0 <= trainer.warmup_epochs <= trainer.epochs:
         yield (
             f"trainer.warmup_epochs={trainer.warmup_epochs}: must lie between 0 and trainer.epochs={trainer.epochs}; "
-            "lower it or train longer."
+            "lower it, to 0 for a quick trial, or train longer."
         )
     if trainer.profile and (trainer.epochs > 1 or (trainer.limit_train_batches or 101) > 100):
         yield (

@@ -72,7 +72,7 @@ def _download(url: str, target: Path) -> None:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 received += len(chunk)
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(
             f"{url} could not be downloaded ({reason}). Check the network, or fetch the file elsewhere and give "

@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -219,7 +220,15 @@ _in_worker: dict[str, Any] = {}
 
 def _start_worker(source: Source, size_px: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it
+    threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
     _in_worker.update(source=source, size_px=size_px)
+
+
+def _end_with_the_parent(parent: int) -> None:
+    """A parent killed outright cannot stop its workers: they notice and leave."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _read_chunk_in_worker(members: list[int]) -> NDArray[np.uint8]:

@@ -5,9 +5,11 @@ An archive is read in place and never unpacked, so nothing in it can write outsi
 
 import hashlib
 import io
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -21,6 +23,11 @@ from landuse.data import synthetic
 from landuse.data.archive import VerifiedArchive, obtain
 from landuse.errors import UserError
 
+# What zipfile, tarfile and their decompressors raise on damaged, encrypted or exotic archives.
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError,
+    NotImplementedError,
+)  # fmt: skip
 DEEP_MODES = ("I", "F")  # Pillow's names of 16-bit, 32-bit and float images; it would clip them to 0..255
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 
@@ -90,7 +97,11 @@ class ArchiveSource:
     def __init__(self, archive: VerifiedArchive) -> None:
         self._path = archive.path
         self.identity = archive.checksum
-        self.paths, self._prefix = _class_tree(self._names(), str(self._path))
+        try:
+            names = self._names()
+        except ARCHIVE_ERRORS as error:
+            raise UserError(f"{self._path} cannot be read as a zip or tar archive ({error}).") from error
+        self.paths, self._prefix = _class_tree(list(dict.fromkeys(names)), str(self._path))
 
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_zip", "_tar")}
@@ -101,17 +112,12 @@ class ArchiveSource:
 
     @cached_property
     def _tar(self) -> tarfile.TarFile:
-        try:
-            return tarfile.open(self._path)
-        except tarfile.TarError as error:
-            raise UserError(
-                f"{self._path} is neither a zip nor a tar archive; data.archive.url must name one."
-            ) from error
+        return tarfile.open(self._path)
 
     def _names(self) -> list[str]:
         if self._zip is not None:
             return [entry.filename for entry in self._zip.infolist() if not entry.is_dir()]
-        return [entry.name for entry in self._tar.getmembers() if entry.isfile()]
+        return [entry.name for entry in self._tar.getmembers() if entry.isfile() or entry.islnk()]
 
     def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
         name = self._prefix + self.paths[index]
@@ -122,7 +128,7 @@ class ArchiveSource:
                 member = self._tar.extractfile(name)
                 assert member is not None
                 content = member.read()
-        except (zipfile.BadZipFile, tarfile.TarError, OSError) as error:
+        except ARCHIVE_ERRORS as error:
             raise UserError(f"{name} in {self._path} cannot be read ({error}): the archive is damaged.") from error
         return decode(content, f"{name} in {self._path}", size_px)
 
@@ -141,7 +147,11 @@ def decode(content: bytes, origin: str, size_px: int) -> NDArray[np.uint8]:
                     "decide: convert it to 8 bits."
                 )
             image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{origin} is not a readable image (empty or of unknown format): repair or remove it."
+        ) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{origin} is not a readable image ({error}): repair or remove it.") from error
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2

@@ -85,14 +85,19 @@ def _from_files(paths: Sequence[str], folder: Path) -> Split:
 
 
 def _rows(file: Path) -> list[tuple[int, tuple[str, str]]]:
+    try:
+        table = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read as UTF-8 text with commas ({error}).") from error
     rows = []
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        for line, row in enumerate(csv.reader(stream), start=1):
-            if not row or (line == 1 and row[0].strip().lower() in ("path", "relative/path", "image", "filename")):
-                continue
-            if len(row) != 2:
-                raise UserError(f"{file}, line {line}: expected 'relative/path,label', found {len(row)} fields.")
-            rows.append((line, (row[0].strip().replace("\\", "/").removeprefix("./"), row[1].strip())))
+    for line, row in enumerate(table, start=1):
+        if not row or (
+            line == 1 and row[0].strip().lower() in ("path", "relative/path", "image", "image_path", "filename")
+        ):
+            continue
+        if len(row) != 2:
+            raise UserError(f"{file}, line {line}: expected 'relative/path,label', found {len(row)} fields.")
+        rows.append((line, (row[0].strip().replace("\\", "/").removeprefix("./"), row[1].strip())))
     return rows
 
 

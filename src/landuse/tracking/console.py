@@ -16,7 +16,7 @@ class Console:
 
     def __init__(self, num_epochs: int) -> None:
         self._num_epochs = num_epochs
-        self._bar = _ProgressBar() if sys.stderr.isatty() else None
+        self._bar = _ProgressBar(num_epochs) if sys.stderr.isatty() else None
 
     def __enter__(self) -> "Console":
         return self
@@ -42,7 +42,7 @@ class Console:
 class _ProgressBar:
     """The whole training as one bar, with images/s of the epoch and time left."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_epochs: int) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
@@ -54,7 +54,7 @@ class _ProgressBar:
             transient=True,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task("", total=None, epoch=0, num_epochs=0, rate=0.0)
+        self._task = self._progress.add_task("", total=None, epoch=1, num_epochs=num_epochs, rate=0.0)
         self._progress.start()
         self._epoch, self._epoch_start, self._images_at_start = -1, 0.0, 0
 

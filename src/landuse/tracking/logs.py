@@ -26,7 +26,7 @@ def to_stderr() -> None:
         logging.getLogger().removeHandler(handler)
         handler.close()
     logging.getLogger().setLevel(logging.INFO)
-    _install(_on_terminal() if sys.stderr.isatty() else logging.StreamHandler(), "%(message)s")
+    _install(_TerminalHandler() if sys.stderr.isatty() else logging.StreamHandler(), "%(message)s")
     _install(logging.handlers.MemoryHandler(KEPT_FOR_THE_FILE, flushLevel=logging.CRITICAL + 1))
     for name in NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -48,7 +48,7 @@ def terminal() -> "Console":
     """The one rich console on stderr: a progress bar and log lines keep clear of each other only on the same one."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True)
+    return Console(stderr=True)
 
 
 def _install(handler: logging.Handler, form: str | None = None) -> None:
@@ -57,10 +57,8 @@ def _install(handler: logging.Handler, form: str | None = None) -> None:
     _installed.append(handler)
 
 
-def _on_terminal() -> logging.Handler:
-    from rich.highlighter import NullHighlighter
-    from rich.logging import RichHandler
+class _TerminalHandler(logging.Handler):
+    """Lines as they are: not wrapped, so that a command can be copied, and not coloured."""
 
-    return RichHandler(
-        console=terminal(), show_time=False, show_path=False, show_level=False, highlighter=NullHighlighter()
-    )
+    def emit(self, record: logging.LogRecord) -> None:
+        terminal().print(self.format(record), markup=False, highlight=False, soft_wrap=True)

@@ -211,7 +211,9 @@ class Trainer:
 
     def load_best(self) -> nn.Module:
         """The weights of the best epoch, in the model that is validated and exported."""
-        _, parts = checkpoint.load(self._path("best"), self._identity)
+        state, parts = checkpoint.load(self._path("best"), self._identity)
+        if state.best_epoch != self.state.best_epoch:
+            raise RuntimeError(f"{self._path('best')} is of epoch {state.best_epoch}, not {self.state.best_epoch}")
         self.average.model.load_state_dict(parts["average"] or parts["model"])
         return self.average.model
 

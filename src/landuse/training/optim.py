@@ -93,7 +93,9 @@ class Schedule:
 
     def _after_warmup(self, progress: float) -> float:
         length = self._config.epochs - self._config.warmup_epochs
-        return min(1.0, max(0.0, progress - self._config.warmup_epochs) / length) if length > 0 else 1.0
+        if length <= 0:
+            return 0.0  # a training that is all warm-up never comes to its decay
+        return min(1.0, max(0.0, progress - self._config.warmup_epochs) / length)
 
     def _one_cycle(self, progress: float) -> float:
         """Half a cosine from 1/25 up to 1, half a cosine down to final_lr (Smith & Topin 2018, as torch shapes it)."""
