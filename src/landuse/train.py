@@ -108,7 +108,8 @@ def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
     seed_torch(config.seed, "initialisation")
     num_classes = len(pack.classes)
     model = build_model(config.model, num_classes, pack.image_size)
-    check_output(model, config.model, num_classes, config.augment.size or pack.image_size)
+    for size in {config.augment.size or pack.image_size, config.augment.start_size or pack.image_size}:
+        check_output(model, config.model, num_classes, size)
     if config.model.weights is not None:
         load_weights(model, config.model.weights, num_classes, config.model.name)
     if config.model.freeze_backbone:

@@ -14,6 +14,7 @@ from landuse.data.augment.colour import LUMA, erase, erase_batch, hue_matrix, sa
 from landuse.data.augment.draws import Draws
 from landuse.data.augment.geometry import permute_batch, resample_batch, resample_each
 from landuse.data.augment.mixing import paste
+from landuse.data.augment.pipeline import size_at
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 CPU = torch.device("cpu")
@@ -364,3 +365,20 @@ def test_mixing_advances_the_generator_as_no_mixing_does(config: AugmentConfig) 
         Mixing(each)(torch.rand(4, 3, 8, 8), torch.arange(4), generator, 0.0)
         states.append(generator.get_state())
     assert torch.equal(*states)
+
+
+def test_images_grow_to_their_full_size() -> None:
+    config = AugmentConfig(size=96, start_size=64, grow_epochs=0.6)
+    assert [size_at(config, 128, progress) for progress in (0, 0.29, 0.31, 0.59, 0.6, 1)] == [64, 64, 80, 80, 96, 96]
+    assert size_at(AugmentConfig(start_size=20), 32, 0) == 20  # an odd difference is one step
+    assert size_at(AugmentConfig(start_size=32), 32, 0) == 32
+    assert size_at(AugmentConfig(size=24), 32, 0) == 24
+    assert size_at(AugmentConfig(), 32, 0) == 32
+
+
+def test_a_growing_batch_has_the_size_of_the_moment() -> None:
+    augmentation = Augmentation(AugmentConfig(start_size=16), MEAN, STD, CPU)
+    for progress, size in ((0.0, 16), (0.9, 32)):
+        inputs = augmentation(random_images(), torch.Generator(), progress)
+        assert inputs.shape == (16, 3, size, size)
+        assert inputs.is_contiguous(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from landuse.config.schema import CNNConfig, CustomModelConfig, ModelConfig, TorchvisionConfig
+from landuse.config.schema import CNNConfig, CustomModelConfig, ModelConfig, SlimResNetConfig, TorchvisionConfig
 from landuse.errors import UserError
 from landuse.models.description import architecture_of, model_fingerprint, model_folder, read_description
 
@@ -33,6 +33,7 @@ def write(folder: Path, content: object) -> Path:
     "config",
     [
         CNNConfig(width=3, depth=2),
+        SlimResNetConfig(width=3, blocks=[1, 2]),
         TorchvisionConfig(name="swin_t", params={"dropout": 0.1}),
         CustomModelConfig(target="a.B", params={"layers": [1, 2]}),
     ],
@@ -72,7 +73,7 @@ def test_architecture_comes_back(config: ModelConfig, tmp_path: Path) -> None:
         ("normalisation.std", [1, 0, 1], "normalisation.std must be positive"),
         ("normalisation.scale", "0..255", "normalisation.scale must be 0..1"),
         ("normalisation.channels", "BGR", "normalisation.channels must be RGB"),
-        ("architecture", [], "architecture.kind must be one of cnn, torchvision, custom"),
+        ("architecture", [], "architecture.kind must be one of cnn, slim_resnet, torchvision, custom"),
         ("architecture.kind", ["cnn"], "architecture.kind must be one of"),
         ("architecture.kind", "pickle", "not 'pickle'"),
         ("architecture.weights", "DEFAULT", "architecture has the unknown key weights"),

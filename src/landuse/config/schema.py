@@ -15,7 +15,7 @@ from typing import Any, Literal
 class ModelConfig:
     """What every architecture has in common."""
 
-    kind: str = "cnn"  # which builder: cnn | torchvision | custom
+    kind: str = "cnn"  # which builder: cnn | slim_resnet | torchvision | custom
     name: str = "cnn"  # the architecture; for kind=torchvision any torchvision classifier
     weights: str | None = None  # null: random; DEFAULT: torchvision's ImageNet weights; or a local file
     freeze_backbone: bool = False  # train the classification head alone
@@ -29,6 +29,16 @@ class CNNConfig(ModelConfig):
     depth: int = 6  # number of blocks; each halves the image
     kernel_size: int = 3  # odd; the padding keeps the size
     dropout: float = 0.0  # probability, in front of the linear head
+
+
+@dataclass
+class SlimResNetConfig(ModelConfig):
+    """A ResNet of basic blocks with a small stem and a width of one's choice."""
+
+    kind: str = "slim_resnet"  # fixed
+    name: str = "slim_resnet"  # fixed
+    width: int = 32  # channels of the first stage; doubled by each further one
+    blocks: list[int] = field(default_factory=lambda: [2, 2, 2, 2])  # residual blocks per stage
 
 
 @dataclass
@@ -66,7 +76,22 @@ class SplitConfig:
 
     files: str | None = None  # folder with train.csv, val.csv, test.csv; lines "relative/path,label", extension ignored
     fractions: list[float] = field(default_factory=lambda: [0.6, 0.2, 0.2])  # train, val, test; per class
-    seed: int = 0  # of the fractions
+    folds: int | None = None  # instead of fractions: so many parts for cross-validation
+    fold: int = 0  # the part that is the test split, from 0; the next one is the validation split
+    groups: str | None = None  # CSV of your own, lines "relative/path,group"; what shares a group is never divided
+    seed: int = 0  # of the fractions and folds
+
+
+@dataclass
+class QualityConfig:
+    """What is asked of the images before they are packed."""
+
+    on_corrupt: Literal["error", "skip"] = "error"  # images that cannot be used: refuse the dataset, or leave them out
+    duplicates: Literal["near", "exact", "off"] = "near"  # what counts as the same image, and is kept in one split
+    on_leak: Literal["error", "warn", "move"] = (
+        "warn"  # data.split.files that divide duplicates; move: into the earliest
+    )
+    value_range: list[float] | None = None  # [low, high] that become 0 and 255 in images of over 8 bits; null: refused
 
 
 @dataclass
@@ -89,6 +114,7 @@ class DataConfig:
     max_images: int | None = None  # use at most this many images of each split (a seeded choice), for quick trials
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)  # source=archive
     split: SplitConfig = field(default_factory=SplitConfig)  # train, val, test
+    quality: QualityConfig = field(default_factory=QualityConfig)  # corrupt images, duplicates, leaks
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)  # source=synthetic
 
 
@@ -100,6 +126,8 @@ class AugmentConfig:
     crop_scale: list[float] | None = None  # random square crop: [smallest, largest] fraction of the image's area
     shift: float = 0.0  # random translation up to this fraction of the side, borders mirrored
     size: int | None = None  # pixels of the training images; null: data.image_size. Validation always sees the latter
+    start_size: int | None = None  # pixels at the start, which then grow in steps of 16; smaller images train faster
+    grow_epochs: float = 0.7  # share of the training after which the images have their full size
     brightness: float = 0.0  # gain drawn from [1 - b, 1 + b]
     contrast: float = 0.0  # likewise, about the image's mean grey
     saturation: float = 0.0  # likewise, about each pixel's grey
@@ -177,6 +205,17 @@ class EvaluationConfig:
 
 
 @dataclass
+class StorageConfig:
+    """What ``python -m landuse.storage`` checks."""
+
+    remote: str | None = None  # name of a DVC remote; null: DVC's default remote
+    url: str | None = None  # gs://bucket/prefix, checked instead of a remote of DVC
+    needs: Literal["read", "write"] = "read"  # what the account must be allowed; write: `dvc push` as well as pull
+    new_prefix: bool = False  # true: a prefix that holds nothing yet is no mistake
+    timeout_s: float | None = None  # for the network; null: what is left of two seconds, 0.8 at least
+
+
+@dataclass
 class Config:
     """The whole tree; one for every command."""
 
@@ -192,10 +231,12 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)  # group hardware=
     tracking: TrackingConfig = field(default_factory=TrackingConfig)  # group tracking=
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # keys of the command evaluate
+    storage: StorageConfig = field(default_factory=StorageConfig)  # keys of the command storage
 
 
 MODEL_KINDS: dict[str, type[ModelConfig]] = {
     "cnn": CNNConfig,
+    "slim_resnet": SlimResNetConfig,
     "torchvision": TorchvisionConfig,
     "custom": CustomModelConfig,
 }

@@ -17,6 +17,7 @@ from landuse.config.schema import (
     AugmentConfig,
     Config,
     DataConfig,
+    StorageConfig,
     TrainerConfig,
 )
 from landuse.errors import UserError
@@ -46,6 +47,16 @@ def validate_data(config: DataConfig) -> None:
         raise UserError(problem)
 
 
+def validate_storage(config: StorageConfig) -> None:
+    """Check the keys of the command storage, whatever the rest of the tree says.
+
+    Raises:
+        UserError: the first rule that is broken.
+    """
+    for problem in (*_not_finite(config, "storage."), *_storage(config)):
+        raise UserError(problem)
+
+
 def _not_finite(node: Any, prefix: str = "") -> Iterator[str]:
     """nan and inf pass every comparison that looks for what is wrong."""
     for field in dataclasses.fields(node):
@@ -64,6 +75,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _model(config)
     yield from _trainer(config.trainer)
     yield from _device(config)
+    yield from _storage(config.storage)
     if config.evaluation.batch_size is not None and config.evaluation.batch_size < 1:
         yield f"evaluation.batch_size={config.evaluation.batch_size}: must be at least 1, or null."
 
@@ -87,6 +99,9 @@ def _data(data: DataConfig) -> Iterator[str]:
     if data.source == "synthetic" and data.synthetic.images_per_class < 5:
         yield f"data.synthetic.images_per_class={data.synthetic.images_per_class}: at least 5 fill the three splits."
     yield from _split(data)
+    value_range = data.quality.value_range
+    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+        yield f"data.quality.value_range={list(value_range)}: needs [low,high] with low < high, such as [0,3000]."
 
 
 def _folder(data: DataConfig) -> Iterator[str]:
@@ -132,6 +147,15 @@ def _split(data: DataConfig) -> Iterator[str]:
         missing = [name for name in ("train.csv", "val.csv", "test.csv") if not (Path(split.files) / name).is_file()]
         if missing:
             yield f"data.split.files={split.files}: the folder lacks {', '.join(missing)} (lines: relative/path,label)."
+    if split.groups is not None and not Path(split.groups).is_file():
+        yield f"data.split.groups={split.groups}: there is no file {Path(split.groups).absolute()}."
+    if split.folds is not None and split.files is not None:
+        yield f"data.split.folds={split.folds} and data.split.files={split.files} both divide the images: give one."
+    if split.folds is not None and split.folds < 3:
+        yield f"data.split.folds={split.folds}: at least 3 are needed, one each for train, val and test."
+    if not 0 <= split.fold < (split.folds or 1):
+        last = f"from 0 to {split.folds - 1}" if split.folds else "0 unless data.split.folds is given"
+        yield f"data.split.fold={split.fold}: must be {last}."
     if len(split.fractions) != 3 or not all(f > 0 for f in split.fractions) or abs(sum(split.fractions) - 1) > 1e-6:
         yield (
             f"data.split.fractions={list(split.fractions)}: needs three positive numbers (train, val, test) that sum to"
@@ -140,11 +164,19 @@ def _split(data: DataConfig) -> Iterator[str]:
 
 
 def _model(config: Config) -> Iterator[str]:
-    size, train_size = config.data.image_size, config.augment.size or config.data.image_size
+    size, augment = config.data.image_size, config.augment
+    train_size = augment.size or size
+    start_size = augment.start_size or train_size
     yield from model_problems(config.model, size)
     yield from architecture_problems(config.model, train_size)
-    if train_size != size and config.model.name.startswith(FIXED_SIZE_MODELS):
-        yield f"augment.size={train_size}: {config.model.name} takes one image size only; leave it null."
+    yield from architecture_problems(config.model, start_size)
+    if not 8 <= start_size <= train_size:
+        yield f"augment.start_size={start_size}: must lie between 8 and the full size, {train_size} pixels, or be null."
+    if {train_size, start_size} != {size} and config.model.name.startswith(FIXED_SIZE_MODELS):
+        yield (
+            f"augment.size={augment.size} and augment.start_size={augment.start_size}: {config.model.name} takes one "
+            "image size only; leave them null."
+        )
 
 
 def _augment(augment: AugmentConfig) -> Iterator[str]:
@@ -170,6 +202,8 @@ def _augment(augment: AugmentConfig) -> Iterator[str]:
     for name in ("mixup", "cutmix"):
         if not 0 <= getattr(augment, name) < math.inf:
             yield f"augment.{name}={getattr(augment, name)}: is the alpha of a Beta distribution, not negative."
+    if not 0 < augment.grow_epochs <= 1:
+        yield f"augment.grow_epochs={augment.grow_epochs}: is a share of the training, above 0 and at most 1."
     for name in ("mix_probability", "mix_epochs"):
         if not 0 <= getattr(augment, name) <= 1:
             yield f"augment.{name}={getattr(augment, name)}: must lie between 0 and 1."
@@ -234,3 +268,12 @@ def _device(config: Config) -> Iterator[str]:
         yield "hardware.precision=fp16 has no use on the CPU: use bf16, fp32 or auto."
     if hardware.num_threads is not None and hardware.num_threads < 1:
         yield f"hardware.num_threads={hardware.num_threads}: must be at least 1, or null."
+
+
+def _storage(storage: StorageConfig) -> Iterator[str]:
+    if storage.url is not None and storage.remote is not None:
+        yield f"storage.remote={storage.remote} and storage.url={storage.url} name two places: give one of them."
+    if storage.url is not None and not storage.url.startswith("gs://"):
+        yield f"storage.url={storage.url}: must be of the form gs://bucket/prefix."
+    if storage.timeout_s is not None and storage.timeout_s <= 0:
+        yield f"storage.timeout_s={storage.timeout_s}: must be a positive number of seconds, or null."

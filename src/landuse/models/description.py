@@ -213,4 +213,6 @@ def _has_type(value: Any, hint: Any) -> bool:
         return type(value) is hint
     if hint == dict[str, Any]:
         return isinstance(value, dict)
+    if hint == list[int]:
+        return isinstance(value, list) and all(type(item) is int for item in value)
     return value in get_args(hint) or type(value) in get_args(hint)  # a Literal's values, a union's types

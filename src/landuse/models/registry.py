@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from landuse.config.schema import CNNConfig, ModelConfig
+from landuse.config.schema import CNNConfig, ModelConfig, SlimResNetConfig
 from landuse.errors import UserError
 from landuse.models.cnn import CNN
 from landuse.models.custom import build_custom
 from landuse.models.rules import architecture_problems
+from landuse.models.slim_resnet import SlimResNet
 from landuse.models.torchvision_models import build_torchvision
 
 
@@ -38,8 +39,13 @@ def _build_cnn(config: CNNConfig, num_classes: int, image_size: int) -> nn.Modul
     return CNN(num_classes, config.width, config.depth, config.kernel_size, config.dropout)
 
 
+def _build_slim_resnet(config: SlimResNetConfig, num_classes: int, image_size: int) -> nn.Module:
+    return SlimResNet(num_classes, config.width, config.blocks)
+
+
 BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {  # Any: each takes the configuration of its own kind
     "cnn": _build_cnn,
+    "slim_resnet": _build_slim_resnet,
     "torchvision": build_torchvision,
     "custom": build_custom,
 }

@@ -4,14 +4,15 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from landuse.config.schema import CNNConfig, CustomModelConfig, ModelConfig, TorchvisionConfig
+from landuse.config.schema import CNNConfig, CustomModelConfig, ModelConfig, SlimResNetConfig, TorchvisionConfig
 from landuse.models.names import TORCHVISION_CLASSIFIERS
 
 DEFAULT = "DEFAULT"  # the value of model.weights that means torchvision's own weights
 
-MAX_CNN_WIDTH = 4096
+MAX_WIDTH = 4096  # channels of a first block or stage
 MAX_CNN_DEPTH = 12  # halves the largest image accepted, 4096 pixels, to a single one
 MAX_KERNEL_SIZE = 31
+MAX_STAGES, MAX_BLOCKS = 6, 64  # of slim_resnet; each stage doubles the channels
 
 
 def smallest_image(config: CNNConfig) -> int:
@@ -39,6 +40,8 @@ def architecture_problems(config: ModelConfig, image_size: int) -> Iterator[str]
     """As :func:`model_problems`, whatever the initial weights are."""
     if isinstance(config, CNNConfig):
         yield from _cnn(config, image_size)
+    if isinstance(config, SlimResNetConfig):
+        yield from _slim_resnet(config)
     if isinstance(config, TorchvisionConfig):
         yield from _torchvision(config, image_size)
     if isinstance(config, CustomModelConfig) and not _is_import_path(config.target or ""):
@@ -53,8 +56,8 @@ def _is_import_path(target: str) -> bool:
 
 
 def _cnn(config: CNNConfig, image_size: int) -> Iterator[str]:
-    if not 1 <= config.width <= MAX_CNN_WIDTH:
-        yield f"model.width={config.width}: must lie between 1 and {MAX_CNN_WIDTH} channels."
+    if not 1 <= config.width <= MAX_WIDTH:
+        yield f"model.width={config.width}: must lie between 1 and {MAX_WIDTH} channels."
     if not 1 <= config.kernel_size <= MAX_KERNEL_SIZE or config.kernel_size % 2 == 0:
         yield f"model.kernel_size={config.kernel_size}: must be odd and at most {MAX_KERNEL_SIZE}, such as 3."
     if not 0 <= config.dropout < 1:
@@ -66,6 +69,21 @@ def _cnn(config: CNNConfig, image_size: int) -> Iterator[str]:
             f"model.depth={config.depth} halves the image {config.depth} times and needs at least"
             f" {smallest_image(config)} pixels, but images have {image_size}: use"
             f" model.depth={image_size.bit_length() - 1} or a larger data.image_size."
+        )
+
+
+def _slim_resnet(config: SlimResNetConfig) -> Iterator[str]:
+    if not 1 <= config.width <= MAX_WIDTH:
+        yield f"model.width={config.width}: must lie between 1 and {MAX_WIDTH} channels."
+    if not (1 <= len(config.blocks) <= MAX_STAGES and all(1 <= n <= MAX_BLOCKS for n in config.blocks)):
+        yield (
+            f"model.blocks={list(config.blocks)}: needs 1 to {MAX_STAGES} stages of 1 to {MAX_BLOCKS} blocks each, such"
+            " as [2,2,2,2]."
+        )
+    elif config.width * 2 ** (len(config.blocks) - 1) > MAX_WIDTH:
+        yield (
+            f"model.width={config.width} doubled by each of {len(config.blocks)} stages exceeds {MAX_WIDTH} channels:"
+            " lower it, or use fewer stages."
         )
 
 

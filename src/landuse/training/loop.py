@@ -116,7 +116,9 @@ class Trainer:
         total = torch.zeros((), device=self._runtime.device)
         for indices in step.batches:
             images, labels = self._train_images.gather(indices)
-            inputs, labels_a, labels_b, weight = self._mix(self._augment(images, draws), labels, draws, progress)
+            inputs, labels_a, labels_b, weight = self._mix(
+                self._augment(images, draws, progress), labels, draws, progress
+            )
             with self._runtime.autocast():
                 logits = self._forward(inputs)
             loss = self._criterion(logits, labels_a, labels_b, weight) / step.num_images

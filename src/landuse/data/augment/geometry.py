@@ -33,19 +33,19 @@ FLIP_ROWS, FLIP_COLUMNS, TRANSPOSE = 1, 2, 4  # bits of a symmetry, applied in t
 NUM_SYMMETRIES = 8
 
 
-def transform(images: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
+def transform(images: Tensor, config: AugmentConfig, draws: Draws, size: int) -> Tensor:
     """Apply the geometric parts of the configuration.
 
     Args:
         images: uint8 (N, H, H, 3).
         config: what is switched on.
         draws: this batch's random numbers.
+        size: pixels of the result.
 
     Returns:
-        (N, h, h, 3) on the 0..255 scale, h = ``config.size`` or H; uint8, or float32 where an accelerator resampled.
+        (N, size, size, 3) on the 0..255 scale; uint8, or float32 where an accelerator resampled.
     """
     side = images.shape[1]
-    size = config.size or side
     resamples = config.crop_scale is not None or config.shift > 0 or size != side
     if not (resamples or config.symmetries):
         return images

@@ -10,6 +10,8 @@ from landuse.data.augment.colour import ColourJitter, erase
 from landuse.data.augment.draws import Draws
 from landuse.data.augment.geometry import transform
 
+GROWTH_PX = 16  # each new size costs libraries a little preparation, so there are few
+
 
 class Augmentation:
     """Geometry, colour with normalisation, then erasing; with everything off exactly :func:`normalise`."""
@@ -20,19 +22,33 @@ class Augmentation:
         self._config = config
         self._colour = ColourJitter(config, torch.tensor(mean, device=device), torch.tensor(std, device=device))
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Augment and normalise a batch.
 
         Args:
             images: uint8 (N, H, H, 3) on the device given at construction.
             generator: on the host; advanced by the same amount whatever the configuration.
+            progress: share of the training that is done, on which the size of growing images depends.
 
         Returns:
-            float32 (N, 3, h, h) in channels_last memory, h = ``config.size`` or H. Call outside of autocast.
+            float32 (N, 3, h, h) in channels_last memory, h = :func:`size_at`. Call outside of autocast.
         """
         assert images.dtype == torch.uint8 and images.shape[1] == images.shape[2], "expected square uint8 images"
         draws = Draws.draw(len(images), generator)
-        inputs = self._colour(transform(images, self._config, draws), draws)
+        size = size_at(self._config, images.shape[1], progress)
+        inputs = self._colour(transform(images, self._config, draws, size), draws)
         if self._config.erasing:
             erase(inputs, self._config.erasing, draws)
         return inputs
+
+
+def size_at(config: AugmentConfig, side: int, progress: float) -> int:
+    """Pixels of the training images when this share of the training is done; ``side``: of the packed images.
+
+    From ``start_size`` up to ``size`` in steps of ``GROWTH_PX``, each as long as the others.
+    """
+    final = config.size or side
+    if config.start_size is None or progress >= config.grow_epochs:
+        return final
+    num_steps = max(1, round((final - config.start_size) / GROWTH_PX))
+    return config.start_size + int(num_steps * progress / config.grow_epochs) * (final - config.start_size) // num_steps
