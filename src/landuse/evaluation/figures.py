@@ -1,13 +1,6 @@
-"""The figures of a run, drawn from plain data into PNG files.
+"""The figures of a run, drawn from plain data into PNG files."""
 
-All share one style: colours told apart with any form of colour blindness (Okabe and Ito, "Color universal design",
-2008), text that stays legible at the width of a phone, and files below `MAX_BYTES`. The same data gives the same bytes:
-matplotlib's defaults are restored first, whatever the user's matplotlibrc says, and no metadata is written.
-"""
-
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,42 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landuse.evaluation.metrics import ClassReport, ReliabilityBin
-from landuse.files import replacing
+from landuse.page.drawing import BLUE, GREEN, GRID, INK, MUTED, ORANGE, ORANGE_TEXT, SKY, WIDTH, drawing, shortened
 
-if TYPE_CHECKING:  # matplotlib takes half a second to import; only those who draw pay for it
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, SKY = "#0072B2", "#D55E00", "#009E73", "#56B4E9"
-ORANGE_TEXT = "#a84300"  # the same hue, dark enough to read on white
-INK, MUTED, GRID = "#1b2733", "#5b6875", "#dfe4e8"
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called "$x"
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "hatch.linewidth": 0.8,
-}
-DPI = 200  # one inch is shown as 100 CSS pixels, so that screens of double density stay sharp
-WIDTH = 4.8  # inches; squeezed to a phone's 360 CSS pixels, 9 points of text are still 9 pixels
-MAX_BYTES = 200_000
 MAX_MISTAKES = 12
 MAX_NUMBERS = 800  # printed in a confusion matrix; more would be slow, large and unread
 
@@ -72,7 +34,7 @@ def curves(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int |
         ("Validation accuracy", {"val/accuracy": ("", BLUE, "-")}),
         ("Learning rate", {"lr": ("", GREEN, "-")}),
     ]
-    with _drawing(path, WIDTH, 5.4) as figure:
+    with drawing(path, WIDTH, 5.4) as figure:
         all_axes = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
         for axes, (title, lines) in zip(all_axes, panels, strict=True):
             axes.set_title(title)
@@ -102,9 +64,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     cell = min(0.6, max(3.4 / num_classes, min(0.28, 9.5 / num_classes)))  # inches
     text_size = min(9.0, 0.45 * cell * 72)  # points
-    names = [_shortened(name, 22) for name in classes]
+    names = [shortened(name, 22) for name in classes]
     margin = 0.5 + 0.6 * text_size / 72 * max(map(len, names))  # 0.6: mean width of a letter in units of its size
-    with _drawing(path, cell * num_classes + margin, cell * num_classes + margin + 0.2) as figure:
+    with drawing(path, cell * num_classes + margin, cell * num_classes + margin + 0.2) as figure:
         axes = figure.subplots()
         axes.imshow(_confusion_colours(shares), aspect="equal")
         axes.set(title="Confusion matrix: images", xlabel="predicted", ylabel="true")
@@ -134,7 +96,7 @@ def reliability(bins: Sequence[ReliabilityBin], ece: float, path: Path) -> None:
     accuracy = np.array([entry["accuracy"] for entry in filled], dtype=np.float64)
     confidence = np.array([entry["confidence"] for entry in filled], dtype=np.float64)
     counts = np.array([entry["count"] for entry in filled])
-    with _drawing(path, WIDTH, 4.9) as figure:
+    with drawing(path, WIDTH, 4.9) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
         top.set_title(f"Calibration: expected error {100 * ece:.1f} %")
         top.bar(centres, accuracy, width, color=SKY, label="accuracy")
@@ -157,7 +119,7 @@ def per_class(scores: Mapping[str, ClassReport], path: Path) -> None:
         raise ValueError("there is no class to draw")
     ordered = sorted(scores.items(), key=lambda item: item[1]["f1"])
     rows = np.arange(len(ordered))
-    with _drawing(path, WIDTH, 1.1 + 0.23 * len(ordered)) as figure:
+    with drawing(path, WIDTH, 1.1 + 0.23 * len(ordered)) as figure:
         axes = figure.subplots()
         axes.set_title("Scores by class", pad=24)
         bars = axes.barh(rows, [report["f1"] for _, report in ordered], color=SKY, height=0.72, label="F1")
@@ -166,7 +128,7 @@ def per_class(scores: Mapping[str, ClassReport], path: Path) -> None:
         (recall,) = axes.plot([report["recall"] for _, report in ordered], rows, "D", color=ORANGE, markersize=4)
         for marks, label, edge in ((precision, "precision", "white"), (recall, "recall", ORANGE)):
             marks.set(label=label, markeredgecolor=edge, clip_on=False, zorder=3)
-        axes.set_yticks(rows, [_shortened(name, 22) for name, _ in ordered])
+        axes.set_yticks(rows, [shortened(name, 22) for name, _ in ordered])
         axes.set(xlim=(0, 1), ylim=(-0.6, len(ordered) - 0.4))
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
@@ -202,12 +164,12 @@ def mistakes(
         raise ValueError(f"{len(images)} images need as many true classes, predicted classes and confidences")
     shown = min(len(images), MAX_MISTAKES)
     if shown == 0:
-        with _drawing(path, WIDTH, 0.6) as figure:
+        with drawing(path, WIDTH, 0.6) as figure:
             figure.text(0.5, 0.5, "Every image was classified correctly.", ha="center", va="center", color=MUTED)
         return
     num_rows = -(-shown // 3)
     # Photographs compress badly: a narrow figure with small text, shown enlarged, keeps the file small.
-    with _drawing(path, 3.0, 1.18 * num_rows) as figure:
+    with drawing(path, 3.0, 1.18 * num_rows) as figure:
         all_axes = figure.subplots(num_rows, 3, squeeze=False).ravel()
         for axes in all_axes:
             axes.axis("off")
@@ -215,45 +177,8 @@ def mistakes(
             all_axes, images[:shown], true, predicted, confidence, strict=False
         ):
             axes.imshow(image, interpolation="antialiased")
-            title = f"{_shortened(is_class, 20)} →\n{_shortened(taken_for, 17)} {probability:.2f}"
+            title = f"{shortened(is_class, 20)} →\n{shortened(taken_for, 17)} {probability:.2f}"
             axes.set_title(title, fontsize=5.4, fontweight="normal", loc="center", pad=2.5, linespacing=1.15)
-
-
-@contextmanager
-def _drawing(path: Path, width: float, height: float) -> "Iterator[Figure]":
-    """Yield an empty figure of the given size in inches and write it to `path` at the end.
-
-    The figure never meets pyplot, so it needs no display and leaves no global state behind.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-        yield figure
-        content = _png(figure)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def _png(figure: "Figure") -> bytes:
-    """Render to a PNG with a palette (a third of the size of full colour), with fewer colours while it is too large."""
-    from PIL import Image
-
-    rendered = io.BytesIO()
-    figure.savefig(rendered, format="png")
-    pixels = Image.open(rendered).convert("RGB")
-    content = b""
-    for num_colours in (256, 128, 64, 32, 16):
-        buffer = io.BytesIO()
-        palette = pixels.quantize(num_colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        palette.save(buffer, "PNG", optimize=True)
-        content = buffer.getvalue()
-        if len(content) < MAX_BYTES:
-            break
-    return content
 
 
 def _mark_best(axes: "Axes", accuracy: Mapping[float, float], best_epoch: int | None) -> None:
@@ -292,7 +217,3 @@ def _percent_axis(axis: Any) -> None:
 def _rgb(colour: str) -> tuple[float, float, float]:
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return red, green, blue
-
-
-def _shortened(name: str, length: int) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,12 +1,11 @@
-"""What the sections of a report are made of: tables, figures, bars."""
+"""What the sections of a page are made of: tables, figures, bars."""
 
 import base64
 import struct
 from collections.abc import Iterable
 from typing import Literal
 
-from landuse.evaluation.report.files import RunFiles
-from landuse.evaluation.report.markup import Html, tag
+from landuse.page.markup import Html, tag
 
 CSS_PIXELS_PER_PIXEL = 0.5  # figures are drawn at double density
 NARROWEST = 0.8  # a wide figure is not shrunk below this, but scrolled, to keep its text legible
@@ -46,13 +45,12 @@ def bar(share: float) -> Html:
 
 
 def figure(
-    run: RunFiles, name: str, alt: str, caption: str, kind: Literal["chart", "wide chart", "photo"] = "chart"
+    content: bytes | None, alt: str, caption: str, kind: Literal["chart", "wide chart", "photo"] = "chart"
 ) -> Html:
-    """The figure as a data URI with its caption; nothing where the run has no such figure.
+    """A PNG file as a data URI with its caption; nothing for None.
 
     Charts turn dark on a dark page, photographs do not; a wide chart scrolls where it would become illegible.
     """
-    content = run.figures.get(name)
     if content is None:
         return Html()
     width, height = (round(side * CSS_PIXELS_PER_PIXEL) for side in _png_size(content))

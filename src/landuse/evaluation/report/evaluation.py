@@ -3,9 +3,9 @@
 import shlex
 
 from landuse.evaluation.report.files import Evaluation, RunFiles
-from landuse.evaluation.report.markup import Html, join, tag
-from landuse.evaluation.report.parts import bar, figure, number_cell, section, table
-from landuse.evaluation.report.wording import duration, percent
+from landuse.page.markup import Html, join, tag
+from landuse.page.parts import bar, figure, number_cell, section, table
+from landuse.page.wording import duration, percent
 
 MAX_CONFUSIONS = 10
 
@@ -38,13 +38,13 @@ def _confusion(run: RunFiles, record: Evaluation) -> Html:
         " diagonal. The most frequent confusions are in the table that follows."
     )
     caption = "Rows: true class, columns: prediction. The colour is the share of the row, hits blue, mistakes orange."
-    return figure(run, "confusion", alt, caption, "wide chart")
+    return figure(run.figures.get("confusion"), alt, caption, "wide chart")
 
 
 def _reliability(run: RunFiles, record: Evaluation) -> Html:
     alt = f"Reliability diagram; the expected calibration error is {percent(record['ece'])}."
     caption = "Accuracy by confidence of the prediction. A bar below the line: more confident than right."
-    return figure(run, "reliability", alt, caption)
+    return figure(run.figures.get("reliability"), alt, caption)
 
 
 def _per_class(run: RunFiles, record: Evaluation) -> Html:
@@ -53,7 +53,7 @@ def _per_class(run: RunFiles, record: Evaluation) -> Html:
         f"F1, precision and recall by class, from {by_f1[-1]} (best) to {by_f1[0]} (weakest)."
         " The numbers are in the table of the classes."
     )
-    return figure(run, "per_class", alt, "n: images of the class in the split.")
+    return figure(run.figures.get("per_class"), alt, "n: images of the class in the split.")
 
 
 def _mistakes(run: RunFiles) -> Html:
@@ -63,7 +63,7 @@ def _mistakes(run: RunFiles) -> Html:
         " its prediction and the confidence."
     )
     caption = "True class → prediction, confidence. Wrong labels in the data are found here first."
-    gallery = figure(run, "mistakes", alt, caption, "photo")
+    gallery = figure(run.figures.get("mistakes"), alt, caption, "photo")
     return join(tag("h3", "Most confident mistakes"), gallery) if gallery else gallery
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from landuse.evaluation.report.files import RunFiles
-from landuse.evaluation.report.markup import Html, tag
-from landuse.evaluation.report.parts import figure, names_table, number_cell, section, table
-from landuse.evaluation.report.wording import NBSP, duration, magnitude, percent, significant
+from landuse.page.markup import Html, tag
+from landuse.page.parts import figure, names_table, number_cell, section, table
+from landuse.page.wording import NBSP, duration, magnitude, percent, significant
 
 SECTIONS = ["Training", "Evaluation", "Configuration", "Repeat"]  # as linked at the top; in lower case, their anchors
 # Keys of `metrics.jsonl` with their heading and how their values are written.
@@ -66,7 +66,7 @@ def training(run: RunFiles) -> Html:
     return section(
         "training",
         "Training",
-        tag("div", figure(run, "curves", alt, caption), _training_facts(run), class_="pair"),
+        tag("div", figure(run.figures.get("curves"), alt, caption), _training_facts(run), class_="pair"),
         tag("details", tag("summary", "Epoch by epoch"), _epoch_table(run)),
     )
 
@@ -76,7 +76,8 @@ def further_figures(run: RunFiles) -> Html:
     names = [name for name in run.figures if name not in FIGURES_OF_SECTIONS]
     if not names:
         return Html()
-    return section("figures", "Further figures", *(figure(run, name, f"Figure {name}", name) for name in names))
+    figures = (figure(run.figures.get(name), f"Figure {name}", name) for name in names)
+    return section("figures", "Further figures", *figures)
 
 
 def configuration(run: RunFiles) -> Html:

@@ -1,14 +1,12 @@
 """The report of a run: one HTML file that needs no network, no script and no other file."""
 
-from importlib import resources
 from pathlib import Path
-from string import Template
 
 from landuse.evaluation.report import sections
 from landuse.evaluation.report.evaluation import evaluation
 from landuse.evaluation.report.files import RunFiles, read_run
-from landuse.evaluation.report.markup import Html, join, tag
-from landuse.files import replacing
+from landuse.page.markup import tag
+from landuse.page.write import page, write_page
 
 
 def write_report(run_dir: Path) -> Path:
@@ -23,16 +21,10 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ReportError: when a needed file is missing or a file is not what it should be.
     """
-    page = _page(read_run(run_dir))
-    path = run_dir / "report.html"
-    with replacing(path) as temporary:
-        # replace: a lone surrogate, which JSON can express and UTF-8 cannot, must not cost the whole page.
-        temporary.write_text(page, encoding="utf-8", errors="replace")
-    return path
+    return write_page(run_dir / "report.html", _page(read_run(run_dir)))
 
 
 def _page(run: RunFiles) -> str:
-    assets = resources.files("landuse.evaluation.report") / "assets"
     main = tag(
         "main",
         sections.training(run),
@@ -41,8 +33,4 @@ def _page(run: RunFiles) -> str:
         sections.configuration(run),
         sections.repeat(run),
     )
-    return Template((assets / "page.html").read_text(encoding="utf-8")).substitute(
-        title=join(f"{sections.title(run)}: run report"),
-        style=Html((assets / "page.css").read_text(encoding="utf-8").strip()),
-        body=join(sections.header(run), main),
-    )
+    return page(f"{sections.title(run)}: run report", sections.header(run), main)
