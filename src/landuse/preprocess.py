@@ -1,27 +1,34 @@
-"""python -m landuse.preprocess: decode, resize, split and pack the images of ``data=``."""
+"""python -m landuse.preprocess: decode, check, split and pack the images of ``data=``, and report on them."""
 
 import logging
 
 from landuse.cli import Invocation, run_command
 from landuse.config.schema import Config
 from landuse.config.validate import validate_data
-from landuse.data.pack import prepare
+from landuse.data.pack import check_quality, make
 from landuse.tracking import logs
 
 log = logging.getLogger(__name__)
 
 
 def preprocess(config: Config, call: Invocation) -> None:
-    """Make the pack unless it is there; downloads first where need be.
+    """Make the pack and its report unless they are there; downloads first where need be.
 
     Raises:
-        UserError: the data cannot be had or read.
+        UserError: the data cannot be had or read, or are not what ``data.quality`` asks for.
     """
     validate_data(config.data)
     logs.to_stderr()
-    pack = prepare(config.data)
+    pack = make(config.data)
     counts = ", ".join(f"{count} {name}" for name, count in pack.num_images.items())
     log.info("%s: %d classes, %s", pack.folder, len(pack.classes), counts)
+    page = pack.report_folder / "report.html"
+    if not page.is_file():
+        from landuse.data.report import write_report  # draws, which takes longer to import than all the rest
+
+        page = write_report(pack)
+    log.info("report      %s", page)
+    check_quality(pack, config.data)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landuse.config.schema import ArchiveConfig, DataConfig, SplitConfig, SyntheticConfig
+from landuse.config.schema import ArchiveConfig, DataConfig, QualityConfig, SplitConfig, SyntheticConfig
 from landuse.data.pack import channel_statistics, prepare
 from landuse.data.synthetic import CLASSES, draw_scene
 from landuse.errors import UserError
@@ -76,13 +76,97 @@ def test_max_images_is_a_balanced_prefix(config: DataConfig) -> None:
     assert np.bincount(split.labels).tolist() == [2, 2, 2]
 
 
-def test_interrupted_packing_leaves_nothing(config: DataConfig, image_folder: Path, tmp_path: Path) -> None:
+def test_images_that_cannot_be_used(
+    config: DataConfig, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All are found before anything is refused; they are named in the message and listed; or left out."""
     copy = shutil.copytree(image_folder, tmp_path / "copy")
-    broken = next(copy.glob("water/*.png"))
+    broken, empty = sorted(copy.glob("water/*.png"))[3:5]
     broken.write_bytes(b"no image")
-    with pytest.raises(UserError, match=broken.name):
-        prepare(replace(config, root=str(copy), home=str(tmp_path / "home")))
-    assert [path for path in (tmp_path / "home" / "packs").iterdir() if path.suffix != ".lock"] == []
+    empty.write_bytes(b"")
+    config = replace(config, root=str(copy), home=str(tmp_path / "home"))
+    with pytest.raises(UserError, match=rf"2 of 60 images cannot be used.*{broken.name}.*on_corrupt=skip"):
+        prepare(config)
+    pack = prepare(replace(config, quality=QualityConfig(on_corrupt="skip")))
+    assert sum(pack.num_images.values()) == 58
+    assert pack.num_unusable == 2
+    listed = json.loads((pack.folder / "quality.json").read_text())["unusable"]
+    assert [entry["path"] for entry in listed] == [f"water/{broken.name}", f"water/{empty.name}"]
+    assert "the file is empty" in listed[1]["reason"]
+    assert "They are left out" in caplog.text
+    paths = [path for name in ("train", "val", "test") for path in pack.split(name).paths]
+    assert len(set(paths)) == 58
+    assert f"water/{broken.name}" not in paths
+
+
+def test_nothing_but_rubbish(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+        (tmp_path / "root" / name / "x.png").write_bytes(b"rubbish")
+    config = DataConfig(name="f", source="folder", root=str(tmp_path / "root"), home=str(tmp_path / "home"))
+    with pytest.raises(UserError, match="None of the 2 images can be used"):
+        prepare(config)
+    assert list((tmp_path / "home" / "packs").iterdir()) == []
+
+
+def test_duplicates_stay_together_and_leaks_of_lists_are_reported(
+    config: DataConfig, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(image_folder, tmp_path / "copy")
+    original = Image.open(copy / "roof" / "roof000.png")
+    original.transpose(Image.Transpose.ROTATE_90).save(copy / "roof" / "turned.png")
+    original.save(copy / "roof" / "same.bmp")
+    config = replace(config, root=str(copy))
+    pack = prepare(config)
+    twins = {"roof/roof000.png", "roof/turned.png", "roof/same.bmp"}
+    assert sum(twins <= set(pack.split(name).paths) for name in ("train", "val", "test")) == 1
+    with (pack.folder / "index.csv").open(newline="") as file:
+        groups = {row["path"]: row["group"] for row in csv.DictReader(file)}
+    assert {path for path, group in groups.items() if group} == twins
+    found = json.loads((pack.folder / "quality.json").read_text())["duplicates"]
+    assert {(pair["first"], pair["second"], pair["exact"]) for pair in found} == {
+        ("roof/roof000.png", "roof/same.bmp", True),
+        ("roof/roof000.png", "roof/turned.png", False),
+        ("roof/same.bmp", "roof/turned.png", False),
+    }
+    assert pack.num_leaks == {"val": 0, "test": 0}
+
+    lists = tmp_path / "lists"
+    shutil.copytree(pack.folder / "split", lists)
+    rows = {name: (lists / f"{name}.csv").read_text().splitlines() for name in ("train", "val", "test")}
+    for name in rows:
+        rows[name] = [row for row in rows[name] if row.partition(",")[0] not in twins]
+    rows["train"].append("roof/roof000.png,roof")
+    rows["test"] += ["roof/turned.png,roof", "roof/same.bmp,roof"]
+    for name, lines in rows.items():
+        (lists / f"{name}.csv").write_text("\n".join(lines))
+    config = replace(config, split=SplitConfig(files=str(lists)))
+    assert prepare(config).num_leaks == {"val": 0, "test": 2}
+    assert "leak: 2 of" in caplog.text
+    with pytest.raises(UserError, match="leaks: 2 of .* test images"):
+        prepare(replace(config, quality=QualityConfig(on_leak="error")))
+    moved = prepare(replace(config, quality=QualityConfig(on_leak="move")))
+    assert moved.num_leaks == {"val": 0, "test": 0}
+    assert twins <= set(moved.split("train").paths)
+
+
+def test_the_same_data_give_the_same_bytes(config: DataConfig, image_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(image_folder, tmp_path / "copy")
+    one, other = prepare(config), prepare(replace(config, root=str(copy), home=str(tmp_path / "elsewhere")))
+    names = sorted(path.relative_to(one.folder) for path in one.folder.rglob("*"))
+    assert names == sorted(path.relative_to(other.folder) for path in other.folder.rglob("*"))
+    for name in names:
+        if (one.folder / name).is_file():
+            assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes(), name
+
+
+def test_a_killed_packing_is_restarted(config: DataConfig, tmp_path: Path) -> None:
+    """What a killed process left is never taken for a pack."""
+    rest = tmp_path / "packs" / ".folder-16px.tmp"
+    rest.mkdir(parents=True)
+    (rest / "pack.json").write_text("{}")
+    assert prepare(config).num_images["train"] == 36
+    assert [path.name for path in (tmp_path / "packs").iterdir()] == [prepare(config).folder.name]
 
 
 def test_damaged_pack_is_named(config: DataConfig) -> None:
@@ -105,7 +189,7 @@ def test_synthetic_is_drawn_at_the_size(tmp_path: Path) -> None:
 def test_worker_processes_give_the_same_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = DataConfig(home=str(tmp_path / "a"), image_size=16, synthetic=SyntheticConfig(images_per_class=5))
     alone = prepare(config).split("train").images
-    monkeypatch.setattr("landuse.data.pack.FEW", 1)
+    monkeypatch.setattr("landuse.data.scan.FEW", 1)
     shared = prepare(replace(config, home=str(tmp_path / "b"))).split("train").images
     assert np.array_equal(alone, shared)
 
@@ -120,7 +204,7 @@ def test_a_remote_archive_is_not_needed_once_packed(config: DataConfig, tmp_path
     made = prepare(replace(config, source="folder"))
     from landuse.data import pack as module
 
-    folder = module._folder(tmp_path, config, module._fingerprint(f"sha256:{digest}", config))
+    folder = module._folder(tmp_path / "packs", config, module._fingerprint(f"sha256:{digest}", config))
     made.folder.rename(folder)
     assert prepare(config).folder == folder
 

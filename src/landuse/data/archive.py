@@ -40,7 +40,7 @@ def obtain(config: ArchiveConfig, home: Path) -> VerifiedArchive:
     """
     assert config.url is not None
     if urlparse(config.url).scheme == "file":
-        path = _local_path(config.url)
+        path = local_path(config.url)
         return VerifiedArchive(path, _verify(path, config, config.url))
     path = home / "downloads" / _file_name(config)
     if not path.is_file():
@@ -51,7 +51,7 @@ def obtain(config: ArchiveConfig, home: Path) -> VerifiedArchive:
     return VerifiedArchive(path, _verify(path, config, str(path)))
 
 
-def _local_path(url: str) -> Path:
+def local_path(url: str) -> Path:
     path = Path(urllib.request.url2pathname(urlparse(url).netloc + urlparse(url).path))
     if not path.is_file():
         raise UserError(f"data.archive.url={url}: there is no file {path}. A file:// address needs an absolute path.")

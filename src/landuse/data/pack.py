@@ -2,46 +2,49 @@
 
     <home>/packs/<name>-<size>px-<fingerprint>/
         train.npy val.npy test.npy      (N, size, size, 3) uint8 RGB
-        index.csv                       split,row,path,label
+        index.csv                       split,row,path,label,group: images that show the same share a group
+        split/                          train.csv, val.csv, test.csv: the split as lists for data.split.files
+        quality.json                    what was found: unusable images, conversions, sizes, duplicates, leaks
         pack.json                       classes, counts, statistics, fingerprints
 
 A pack is built under a temporary name and renamed when it is whole, so what carries its name is complete. The splits
-are files of their own: training cannot touch the test images by accident, because it never opens their file.
+are files of their own: training cannot touch the test images by accident, because it never opens their file. Nothing in
+a pack tells when or where it was made: the same data give the same bytes.
 """
 
 import csv
 import hashlib
 import json
 import logging
-import os
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from PIL import Image
 
 from landuse.config.schema import DataConfig
-from landuse.data.archive import accepted_checksums
+from landuse.data import quality, split
+from landuse.data.archive import accepted_checksums, local_path
+from landuse.data.duplicates import find_pairs, group_numbers
+from landuse.data.identity import recall, remember, signature
+from landuse.data.scan import Scan, scan
 from landuse.data.sources import Source, class_of, open_source
-from landuse.data.split import SPLITS, Split, fingerprint, split_images, split_spec
+from landuse.data.split import SPLITS, Split
 from landuse.errors import UserError
+from landuse.files import write_json
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raise when the content of a pack changes for the same configuration
-CHUNK = 64  # images a worker reads per task
-FEW = 256  # images below which starting worker processes costs more than it saves
+FORMAT = 2  # raise when the content of a pack changes for the same configuration
+ROWS = 256  # images copied at once
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,14 @@ class Pack:
     num_images: dict[str, int]
     data_fingerprint: str
     split_fingerprint: str
+    num_unusable: int  # images of the source that were left out
+    num_leaks: dict[str, int]  # images of val and test that show what an image of an earlier split shows
     max_images: int | None = None
+
+    @property
+    def report_folder(self) -> Path:
+        """Where the data report goes: beside the packs, so that a pack does not depend on how it is shown."""
+        return self.folder.parent.parent / "reports" / self.folder.name
 
     def split(self, name: str) -> PackedSplit:
         """Open ``train``, ``val`` or ``test``."""
@@ -88,25 +98,37 @@ class Pack:
 
 
 def prepare(config: DataConfig) -> Pack:
-    """The pack of this configuration: found, or else downloaded, split, decoded and written.
+    """The pack of this configuration, fit for training.
 
     Raises:
-        UserError: the data cannot be had or read; says which file and what to do.
+        UserError: the data cannot be had, or are not what ``data.quality`` asks for; says what and what to do.
+    """
+    pack = make(config)
+    check_quality(pack, config)
+    return pack
+
+
+def make(config: DataConfig) -> Pack:
+    """The pack of this configuration, whatever was found in it: there already, or else downloaded, decoded and split.
+
+    Raises:
+        UserError: the data cannot be had.
     """
     home = Path(config.home)
-    for identity in _identities_without_reading(config):
-        folder = _folder(home, config, _fingerprint(identity, config))
-        if (folder / "pack.json").is_file():
-            return _open(folder, config)
-    source = open_source(config)
-    folder = _folder(home, config, _fingerprint(source.identity, config))
-    with FileLock(_made(folder.parent) / f".{folder.name}.lock"):  # a second process waits and then finds the pack
-        if not (folder / "pack.json").is_file():
+    if (folder := _find(home, config, _known_identities(config))) is not None:
+        return _open(folder, config)
+    source = _open_source(config)
+    if (folder := _find(home, config, [source.identity])) is not None:
+        return _open(folder, config)
+    lock = _made(home / "locks") / f"{config.name}-{config.image_size}px.lock"
+    with FileLock(lock):  # a second process waits and then finds the pack
+        folder = _find(home, config, [source.identity])
+        if folder is None:
             try:
-                _build(folder, source, config)
+                folder = _build(_made(home / "packs"), source, config)
             except OSError as error:
                 raise UserError(
-                    f"The pack {folder} could not be written ({error.strerror or error}): make room there, or "
+                    f"The pack could not be written below {home} ({error.strerror or error}): make room there, or "
                     "choose another place with data.home=PATH."
                 ) from error
     return _open(folder, config)
@@ -120,23 +142,59 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _identities_without_reading(config: DataConfig) -> list[str]:
-    """Content identities that the configuration alone pins down, so that a finished pack needs its archive no more.
+def _known_identities(config: DataConfig) -> list[str | None]:
+    """Content identities known without reading, so that a finished pack needs its archive no more.
 
-    A local file is always looked at: its address says nothing of its content.
+    A checksum pins an archive down, wherever it is; a local one must have been verified and be unchanged since.
     """
-    is_remote = config.source == "archive" and not str(config.archive.url).startswith("file:")
-    return accepted_checksums(config.archive) if is_remote else []
+    if config.source != "archive":
+        return []
+    accepted = accepted_checksums(config.archive)
+    local = _local_archive(config)
+    if local is None:
+        return list(accepted)
+    known = recall(Path(config.home), f"archive {local}", signature([local]) if local.is_file() else None)
+    return [known] if known in accepted else []
+
+
+def _open_source(config: DataConfig) -> Source:
+    local = _local_archive(config)
+    seen = signature([local]) if local is not None and local.is_file() else None  # before it is verified
+    source = open_source(config)
+    if local is not None and source.identity is not None:
+        remember(Path(config.home), f"archive {local}", seen, source.identity)
+    return source
+
+
+def _local_archive(config: DataConfig) -> Path | None:
+    if config.source != "archive" or urlparse(str(config.archive.url)).scheme != "file":
+        return None
+    return local_path(str(config.archive.url))
+
+
+def _find(home: Path, config: DataConfig, identities: Sequence[str | None]) -> Path | None:
+    for identity in identities:
+        if identity is not None:
+            folder = _folder(home / "packs", config, _fingerprint(identity, config))
+            if (folder / "pack.json").is_file():
+                return folder
+    return None
 
 
 def _fingerprint(identity: str, config: DataConfig) -> str:
     """SHA-256 of all that determines the content of a pack."""
-    content = {"format": FORMAT, "source": identity, "size": config.image_size, "split": split_spec(config.split)}
+    content = {
+        "format": FORMAT,
+        "source": identity,
+        "size": config.image_size,
+        "split": split.split_spec(config),
+        "value_range": config.quality.value_range,
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _folder(home: Path, config: DataConfig, data_fingerprint: str) -> Path:
-    return home / "packs" / f"{config.name}-{config.image_size}px-{data_fingerprint[:12]}"
+def _folder(packs: Path, config: DataConfig, data_fingerprint: str) -> Path:
+    return packs / f"{config.name}-{config.image_size}px-{data_fingerprint[:12]}"
 
 
 def _open(folder: Path, config: DataConfig) -> Pack:
@@ -149,103 +207,101 @@ def _open(folder: Path, config: DataConfig) -> Pack:
     return Pack(folder=folder, max_images=config.max_images, **content)
 
 
-def _build(folder: Path, source: Source, config: DataConfig) -> None:
+def check_quality(pack: Pack, config: DataConfig) -> None:
+    """Warn of unusable images and leaks that were found, or refuse the pack for them, as ``data.quality`` says.
+
+    Raises:
+        UserError: names the first unusable image, or counts the leaks, and says what can be done.
+    """
+    if pack.num_unusable:
+        found = json.loads((pack.folder / "quality.json").read_text(encoding="utf-8"))
+        first = found["unusable"][0]
+        message = f"{pack.num_unusable} of {found['num_images']} images cannot be used; the first: {first['path']} "
+        message += f"{first['reason']} All are listed in {pack.folder / 'quality.json'}."
+        if config.quality.on_corrupt == "error":
+            raise UserError(f"{message} To leave them out: data.quality.on_corrupt=skip.")
+        log.warning("%s They are left out.", message)
+    if any(pack.num_leaks.values()):
+        counts = ", ".join(f"{n} of {pack.num_images[name]} {name}" for name, n in pack.num_leaks.items() if n)
+        message = f"{counts} images show what an image of an earlier split shows, see {pack.folder / 'quality.json'}."
+        if config.quality.on_leak == "error":
+            cure = "data.quality.on_leak=move puts such images into the earliest of their splits, =warn leaves them."
+            raise UserError(f"data.split.files={config.split.files} leaks: {message} {cure}")
+        log.warning("leak: %s", message)
+
+
+def _build(packs: Path, source: Source, config: DataConfig) -> Path:
     started = time.perf_counter()
-    split = split_images(source.paths, config.split)
-    classes = sorted({class_of(source.paths[i]) for name in SPLITS for i in split[name]})
-    total = sum(map(len, split.values()))
-    log.info("packing %d images of %d classes at %d px", total, len(classes), config.image_size)
-    temporary = folder.with_name(f".{folder.name}.tmp")
+    log.info("packing %d images at %d px", len(source.paths), config.image_size)
+    temporary = packs / f".{config.name}-{config.image_size}px.tmp"
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed: the lock is ours
     temporary.mkdir()
     try:
-        for name in SPLITS:
-            _write_split(temporary / f"{name}.npy", source, split[name], config.image_size)
-        _write_index(temporary / "index.csv", source, split)
-        mean, std = channel_statistics(np.load(temporary / "train.npy", mmap_mode="r"))
-        content = {
-            "format": FORMAT,
-            "name": config.name,
-            "classes": classes,
-            "image_size": config.image_size,
-            "mean": mean,
-            "std": std,
-            "num_images": {name: len(split[name]) for name in SPLITS},
-            "data_fingerprint": _fingerprint(source.identity, config),
-            "split_fingerprint": fingerprint(source.paths, split),
-        }
-        (temporary / "pack.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.rename(folder)
+        scanned = scan(source, config.image_size, _made(temporary / "scan"))
+        fingerprint = _fingerprint(source.identify(scanned.digests), config)
+        _write_pack(temporary, source.paths, scanned, fingerprint, config)
+        shutil.rmtree(temporary / "scan")
+        folder = _folder(packs, config, fingerprint)
+        if not (folder / "pack.json").is_file():  # there already when files were touched and not changed
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     log.info("packed in %.1f s: %s", time.perf_counter() - started, folder)
+    return folder
 
 
-def _write_split(path: Path, source: Source, members: list[int], size_px: int) -> None:
-    """Write ``members``, in their order, as one array. Read in the source's order: a tar can only be read forwards."""
-    row_of = {i: row for row, i in enumerate(members)}
-    forwards = sorted(members)
-    chunks = [forwards[start : start + CHUNK] for start in range(0, len(forwards), CHUNK)]
+def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str, config: DataConfig) -> None:
+    if not scanned.usable:
+        path, reason = next(iter(scanned.findings.unusable.items()))
+        raise UserError(f"None of the {len(paths)} images can be used; the first: {path} {reason}")
+    pairs = find_pairs(scanned.thumbnails, scanned.images, scanned.usable, config.quality.duplicates)
+    links = [(pair.first, pair.second) for pair in pairs]
+    if config.split.groups is not None:
+        links += split.read_groups(paths, Path(config.split.groups))
+    groups = group_numbers(len(paths), links)
+    parts = split.split_images(paths, scanned.usable, groups, config)
+    leaks = split.leaks(parts, groups)
+    for name in SPLITS:
+        _write_images(folder / f"{name}.npy", scanned.images, parts[name])
+    _write_index(folder / "index.csv", paths, parts, groups)
+    split.write_lists(folder / "split", paths, parts)
+    write_json(folder / "quality.json", quality.to_json(scanned.findings, paths, pairs, leaks))
+    mean, std = channel_statistics(np.load(folder / "train.npy", mmap_mode="r"))
+    content = {
+        "format": FORMAT,
+        "name": config.name,
+        "classes": sorted({class_of(paths[i]) for name in SPLITS for i in parts[name]}),
+        "image_size": config.image_size,
+        "mean": mean,
+        "std": std,
+        "num_images": {name: len(parts[name]) for name in SPLITS},
+        "num_unusable": len(scanned.findings.unusable),
+        "num_leaks": {name: sum(leak.split == name for leak in leaks) for name in SPLITS[1:]},
+        "data_fingerprint": fingerprint,
+        "split_fingerprint": split.fingerprint(paths, parts),
+    }
+    write_json(folder / "pack.json", content)
+
+
+def _write_images(path: Path, images: NDArray[np.uint8], members: list[int]) -> None:
+    """Write rows ``members`` of ``images``, in their order, as one array."""
     # Plain writes and no memory map: on a full disk they fail with an error, while a map ends the process.
-    with path.open("wb") as file, _reader(source, size_px, len(members)) as read_chunks:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(members), size_px, size_px, 3)}
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(members), *images.shape[1:])}
         np.lib.format.write_array_header_1_0(file, header)
-        start = file.tell()
-        for chunk, block in zip(chunks, read_chunks(chunks), strict=True):
-            for i, image in zip(chunk, block, strict=True):
-                file.seek(start + row_of[i] * image.nbytes)
-                file.write(image.tobytes())
+        for start in range(0, len(members), ROWS):
+            file.write(images[members[start : start + ROWS]].data)
 
 
-@contextmanager
-def _reader(source: Source, size_px: int, num_images: int) -> Iterator[Any]:
-    """A function from chunks of indices to blocks of images, in worker processes where the work is worth them.
-
-    Spawned, because forking after threads have started can deadlock; the source travels once per worker.
-    """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if num_images < FEW or workers == 1:
-        yield partial(map, partial(_read_chunk, source, size_px))
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (source, size_px)) as pool:
-        try:
-            yield partial(pool.map, _read_chunk_in_worker)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_in_worker: dict[str, Any] = {}
-
-
-def _start_worker(source: Source, size_px: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it
-    threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
-    _in_worker.update(source=source, size_px=size_px)
-
-
-def _end_with_the_parent(parent: int) -> None:
-    """A parent killed outright cannot stop its workers: they notice and leave."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _read_chunk_in_worker(members: list[int]) -> NDArray[np.uint8]:
-    return _read_chunk(_in_worker["source"], _in_worker["size_px"], members)
-
-
-def _read_chunk(source: Source, size_px: int, members: list[int]) -> NDArray[np.uint8]:
-    return np.stack([source.read(i, size_px) for i in members])
-
-
-def _write_index(path: Path, source: Source, split: Split) -> None:
+def _write_index(path: Path, paths: Sequence[str], parts: Split, groups: Sequence[int]) -> None:
+    sizes = Counter(groups[i] for name in SPLITS for i in parts[name])
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow(["split", "row", "path", "label"])
+        writer.writerow(["split", "row", "path", "label", "group"])
         for name in SPLITS:
-            for row, i in enumerate(split[name]):
-                writer.writerow([name, row, source.paths[i], class_of(source.paths[i])])
+            for row, i in enumerate(parts[name]):
+                group = paths[groups[i]] if sizes[groups[i]] > 1 else ""
+                writer.writerow([name, row, paths[i], class_of(paths[i]), group])
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
@@ -254,10 +310,10 @@ def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[flo
     From a histogram of the 256 values, so it is exact, the same on every machine, and reads the images once.
     """
     histogram = np.zeros((3, 256), dtype=np.int64)
-    for start in range(0, len(images), 256):
-        block = images[start : start + 256]
-        for channel in range(3):
-            histogram[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    for start in range(0, len(images), ROWS):
+        block = np.ascontiguousarray(images[start : start + ROWS])
+        rows = Image.fromarray(block.reshape(-1, block.shape[2], 3))
+        histogram += np.array(rows.histogram()).reshape(3, 256)  # Pillow counts several times faster than numpy
     values = np.arange(256, dtype=np.int64)
     mean, std = [], []
     for counts in histogram:

@@ -4,23 +4,24 @@ An archive is read in place and never unpacked, so nothing in it can write outsi
 """
 
 import hashlib
-import io
 import lzma
 import os
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from landuse.config.schema import DataConfig, SyntheticConfig
 from landuse.data import synthetic
 from landuse.data.archive import VerifiedArchive, obtain
+from landuse.data.decode import Decoded, UnusableImageError, decode, make_thumbnail
+from landuse.data.identity import recall, remember, signature
 from landuse.errors import UserError
 
 # What zipfile, tarfile and their decompressors raise on damaged, encrypted or exotic archives.
@@ -28,18 +29,28 @@ ARCHIVE_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError,
     NotImplementedError,
 )  # fmt: skip
-DEEP_MODES = ("I", "F")  # Pillow's names of 16-bit, 32-bit and float images; it would clip them to 0..255
+ValueRange = Sequence[float] | None
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 
 
 class Source(Protocol):
     """A dataset before packing. Pickled into worker processes, so it opens its files anew in each."""
 
-    identity: str  # names the content: equal identities mean equal images
+    identity: str | None  # names the content: equal identities mean equal images; None: see identify()
     paths: list[str]  # "class/name.ext", relative to the folder of class folders, sorted
+    holds_the_lock: bool  # reading computes in Python, so that threads would wait for each other
 
-    def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
-        """Image ``paths[index]`` as (size_px, size_px, 3) uint8 RGB; UserError names an image that cannot be read."""
+    @property
+    def reading_order(self) -> Sequence[int]:
+        """Indices into ``paths`` in the order in which they are best read."""
+        ...
+
+    def read(self, index: int, size_px: int) -> Decoded:
+        """Image ``paths[index]`` as it is packed; UnusableImageError names one that cannot be used."""
+        ...
+
+    def identify(self, digests: Sequence[bytes]) -> str:
+        """The identity, from the digests of all images where it was not known before they were read."""
         ...
 
 
@@ -47,10 +58,11 @@ def open_source(config: DataConfig) -> Source:
     """The source that ``data.source`` names; downloads an archive first if need be."""
     if config.source == "synthetic":
         return SyntheticSource(config.synthetic)
+    home, value_range = Path(config.home), config.quality.value_range
     if config.source == "archive":
-        return ArchiveSource(obtain(config.archive, Path(config.home)))
+        return ArchiveSource(obtain(config.archive, home), value_range)
     assert config.root is not None
-    return FolderSource(Path(config.root))
+    return FolderSource(Path(config.root), home, value_range)
 
 
 def class_of(path: str) -> str:
@@ -61,42 +73,83 @@ def class_of(path: str) -> str:
 class SyntheticSource:
     """The embedded dataset: scenes drawn at the size that is asked for."""
 
+    holds_the_lock = True
+
     def __init__(self, config: SyntheticConfig) -> None:
         self._seed = config.seed
-        self.identity = f"synthetic:version={synthetic.VERSION},seed={config.seed},per_class={config.images_per_class}"
+        self.identity: str | None = (
+            f"synthetic:version={synthetic.VERSION},seed={config.seed},per_class={config.images_per_class}"
+        )
         self.paths = [f"{name}/{name}{i:04d}.png" for name in synthetic.CLASSES for i in range(config.images_per_class)]
 
-    def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
+    @property
+    def reading_order(self) -> Sequence[int]:
+        return range(len(self.paths))
+
+    def read(self, index: int, size_px: int) -> Decoded:
         name, _, file = self.paths[index].partition("/")
-        return synthetic.draw_scene(name, self._seed, int(file[len(name) : -len(".png")]), size_px)
+        pixels = synthetic.draw_scene(name, self._seed, int(file[len(name) : -len(".png")]), size_px)
+        return Decoded(pixels, make_thumbnail(Image.fromarray(pixels)), size_px, size_px)
+
+    def identify(self, digests: Sequence[bytes]) -> str:
+        assert self.identity is not None
+        return self.identity
 
 
 class FolderSource:
     """A folder in which some folder holds one folder of images per class."""
 
-    def __init__(self, root: Path) -> None:
-        self.paths, prefix = _class_tree(_files_below(root), f"data.root={root}")
-        self._root = root / prefix
-        digest = hashlib.sha256()
-        for name in self.paths:  # by content: a copy elsewhere has the same identity, an edited image another
-            digest.update(os.fsencode(name) + b"\0" + hashlib.sha256((self._root / name).read_bytes()).digest())
-        self.identity = f"folder:{digest.hexdigest()}"
+    holds_the_lock = False
 
-    def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
+    def __init__(self, root: Path, home: Path, value_range: ValueRange = None) -> None:
+        """
+        Args:
+            home: where the identity of an unchanged folder is remembered.
+        """
+        self.paths, prefix = _class_tree(_files_below(root), f"data.root={root}")
+        self._root, self._home, self._value_range = root / prefix, home, value_range
+        self._signature = signature(self._root / path for path in self.paths)
+        self.identity = recall(home, self._subject, self._signature)
+
+    @property
+    def _subject(self) -> str:
+        return f"folder {self._root.resolve()}"
+
+    @property
+    def reading_order(self) -> Sequence[int]:
+        return range(len(self.paths))
+
+    def read(self, index: int, size_px: int) -> Decoded:
         path = self._root / self.paths[index]
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): repair or remove it.") from error
-        return decode(content, str(path), size_px)
+            raise UnusableImageError(str(path), f"cannot be read ({error.strerror}): repair or remove it.") from error
+        digest = hashlib.sha256(content).digest() if self.identity is None else b""
+        try:
+            return replace(decode(content, str(path), size_px, self._value_range), digest=digest)
+        except UnusableImageError as error:
+            error.digest = digest
+            raise
+
+    def identify(self, digests: Sequence[bytes]) -> str:
+        """By content: a copy elsewhere has the same identity, an edited image another."""
+        digest = hashlib.sha256()
+        for name, content in zip(self.paths, digests, strict=True):
+            digest.update(os.fsencode(name) + b"\0" + content)
+        identity = f"folder:{digest.hexdigest()}"
+        remember(self._home, self._subject, self._signature, identity)
+        return identity
 
 
 class ArchiveSource:
     """A zip or tar archive in which some folder holds one folder of images per class."""
 
-    def __init__(self, archive: VerifiedArchive) -> None:
-        self._path = archive.path
-        self.identity = archive.checksum
+    holds_the_lock = False
+
+    def __init__(self, archive: VerifiedArchive, value_range: ValueRange = None) -> None:
+        self._path, self._value_range = archive.path, value_range
+        self.identity: str | None = archive.checksum
         try:
             names = self._names()
         except ARCHIVE_ERRORS as error:
@@ -119,7 +172,11 @@ class ArchiveSource:
             return [entry.filename for entry in self._zip.infolist() if not entry.is_dir()]
         return [entry.name for entry in self._tar.getmembers() if entry.isfile() or entry.islnk()]
 
-    def read(self, index: int, size_px: int) -> NDArray[np.uint8]:
+    @property
+    def reading_order(self) -> Sequence[int]:
+        return range(len(self.paths))
+
+    def read(self, index: int, size_px: int) -> Decoded:
         name = self._prefix + self.paths[index]
         try:
             if self._zip is not None:
@@ -129,36 +186,13 @@ class ArchiveSource:
                 assert member is not None
                 content = member.read()
         except ARCHIVE_ERRORS as error:
-            raise UserError(f"{name} in {self._path} cannot be read ({error}): the archive is damaged.") from error
-        return decode(content, f"{name} in {self._path}", size_px)
+            origin = f"{name} in {self._path}"
+            raise UnusableImageError(origin, f"cannot be read ({error}): the archive is damaged.") from error
+        return decode(content, f"{name} in {self._path}", size_px, self._value_range)
 
-
-def decode(content: bytes, origin: str, size_px: int) -> NDArray[np.uint8]:
-    """Decode, turn upright, cut the centre square and resize (bicubic, antialiased) to (size_px, size_px, 3) uint8 RGB.
-
-    Raises:
-        UserError: the content is not a readable image; names ``origin``.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            if opened.mode.startswith(DEEP_MODES):
-                raise UserError(
-                    f"{origin} has more than 8 bits a channel (mode {opened.mode}), and how to scale those is yours to "
-                    "decide: convert it to 8 bits."
-                )
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"{origin} is not a readable image (empty or of unknown format): repair or remove it."
-        ) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{origin} is not a readable image ({error}): repair or remove it.") from error
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    if image.size != (size_px, size_px):
-        box = (left, top, left + side, top + side)
-        image = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(image)
+    def identify(self, digests: Sequence[bytes]) -> str:
+        assert self.identity is not None
+        return self.identity
 
 
 def _files_below(root: Path) -> list[str]:

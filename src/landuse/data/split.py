@@ -1,12 +1,16 @@
-"""Dividing images into train, val and test: by given lists, or by seeded, stratified fractions."""
+"""Dividing images into train, val and test: by given lists, by seeded and stratified fractions, or into folds.
+
+Images that show the same are kept together: the unit that is dealt out is the group, not the image.
+"""
 
 import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from landuse.config.schema import SplitConfig
+from landuse.config.schema import DataConfig
 from landuse.data.sources import class_of
 from landuse.errors import UserError
 
@@ -14,33 +18,108 @@ SPLITS = ("train", "val", "test")
 Split = dict[str, list[int]]  # split -> indices into the source's paths
 
 
-def split_images(paths: Sequence[str], config: SplitConfig) -> Split:
-    """Assign every path ("class/name.ext") to one split; given files leave out the images they do not list.
+@dataclass(frozen=True)
+class Leak:
+    """An image of val or test that shows what an image of an earlier split shows."""
+
+    image: int
+    split: str  # val or test
+    twin: int
+    twin_split: str  # train or val
+
+
+def split_images(paths: Sequence[str], usable: Sequence[int], groups: Sequence[int], config: DataConfig) -> Split:
+    """Assign images to splits; given lists leave out those that they do not name.
 
     Within a split the order is such that every prefix is as balanced over the classes as can be, so that the first n
     images are a fair sample.
+
+    Args:
+        paths: "class/name.ext" of every image of the source.
+        usable: indices of the images to divide.
+        groups: for every path the number of its group; fractions and folds never divide a group.
 
     Raises:
         UserError: a listed image does not exist, is listed twice or under another class, or a split has no image of
             any class or the training split misses one.
     """
-    split = _from_files(paths, Path(config.files)) if config.files else _by_fractions(paths, config)
+    options = config.split
+    if options.files is not None:
+        split = _from_files(paths, frozenset(usable), Path(options.files))
+        if config.quality.on_leak == "move":
+            split = _moved(split, groups)
+    elif options.folds is not None:
+        folds = _deal(paths, usable, groups, [1 / options.folds] * options.folds, options.seed)
+        test, val = options.fold, (options.fold + 1) % options.folds
+        train = [i for number, fold in enumerate(folds) if number not in (test, val) for i in fold]
+        split = {"train": train, "val": folds[val], "test": folds[test]}
+    else:
+        split = dict(zip(SPLITS, _deal(paths, usable, groups, options.fractions, options.seed), strict=True))
     classes = {class_of(paths[i]) for name in SPLITS for i in split[name]}
     for name in SPLITS:
         if not split[name]:
-            raise UserError(f"The {name} split is empty: more images or other data.split.fractions are needed.")
+            raise UserError(f"The {name} split is empty: more images or other data.split settings are needed.")
     if missing := classes - {class_of(paths[i]) for i in split["train"]}:
         raise UserError(f"No training image of class {', '.join(sorted(missing))}: add images or change data.split.")
-    seed = 0 if config.files else config.seed  # given lists determine everything, the order included
+    seed = 0 if options.files else options.seed  # given lists determine everything, the order included
     return {name: _balanced_order(paths, split[name], seed) for name in SPLITS}
 
 
-def split_spec(config: SplitConfig) -> str:
-    """Text that determines the split of a given source: the content of the lists, or fractions and seed."""
-    if config.files is None:
-        return f"fractions={list(config.fractions)},seed={config.seed}"
-    contents = [(Path(config.files) / f"{name}.csv").read_bytes() for name in SPLITS]
-    return "files=" + hashlib.sha256(b"\0".join(contents)).hexdigest()
+def leaks(split: Split, groups: Sequence[int]) -> list[Leak]:
+    """Every image of val and test with a member of its group in an earlier split, and the first such member."""
+    first: dict[int, tuple[int, str]] = {}
+    found = []
+    for name in SPLITS:
+        for i in split[name]:
+            twin, twin_split = first.get(groups[i], (i, name))
+            if twin_split != name:
+                found.append(Leak(i, name, twin, twin_split))
+        for i in split[name]:
+            first.setdefault(groups[i], (i, name))
+    return found
+
+
+def split_spec(config: DataConfig) -> str:
+    """Text that determines the split of a given source: the content of the lists, or fractions or folds and seed."""
+    options = config.split
+    together = f"together={config.quality.duplicates}"
+    if options.groups is not None:
+        together += f",groups={_digest([Path(options.groups)])}"
+    if options.files is not None:
+        moved = ",moved" if config.quality.on_leak == "move" else ""
+        return f"files={_digest([Path(options.files) / f'{name}.csv' for name in SPLITS])}{moved},{together}"
+    if options.folds is not None:
+        return f"fold={options.fold}/{options.folds},seed={options.seed},{together}"
+    return f"fractions={list(options.fractions)},seed={options.seed},{together}"
+
+
+def _digest(files: Sequence[Path]) -> str:
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def read_groups(paths: Sequence[str], file: Path) -> list[tuple[int, int]]:
+    """Links between images that a user's table says belong together, such as tiles of one scene.
+
+    Raises:
+        UserError: the table cannot be read or names an image that does not exist.
+    """
+    index = _index(paths)
+    first: dict[str, int] = {}
+    links = []
+    for line, (path, group) in _rows(file, "path,group"):
+        i = index.get(_key(path))
+        if i is None:
+            raise UserError(f"{file}, line {line}: the dataset has no image '{path}' (extension ignored).")
+        links.append((first.setdefault(group, i), i))
+    return links
+
+
+def write_lists(folder: Path, paths: Sequence[str], split: Split) -> None:
+    """Write train.csv, val.csv and test.csv, lines "class/name.ext,class": a folder for ``data.split.files``."""
+    folder.mkdir()
+    for name in SPLITS:
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            csv.writer(file).writerows([paths[i], class_of(paths[i])] for i in sorted(split[name]))
 
 
 def fingerprint(paths: Sequence[str], split: Split) -> str:
@@ -56,18 +135,21 @@ def _key(path: str) -> str:
     return f"{folder}/{stem}" if folder else stem
 
 
-def _from_files(paths: Sequence[str], folder: Path) -> Split:
+def _index(paths: Sequence[str]) -> dict[str, int]:
     index = {_key(path): i for i, path in enumerate(paths)}
     if len(index) < len(paths):
         twice = next(key for key, count in Counter(map(_key, paths)).items() if count > 1)
-        raise UserError(
-            f"Two images differ only in their extension ({twice}), so data.split.files cannot tell them apart."
-        )
+        raise UserError(f"Two images differ only in their extension ({twice}), so a list cannot tell them apart.")
+    return index
+
+
+def _from_files(paths: Sequence[str], usable: Collection[int], folder: Path) -> Split:
+    index = _index(paths)
     where: dict[int, str] = {}
     split: Split = {name: [] for name in SPLITS}
     for name in SPLITS:
         file = folder / f"{name}.csv"
-        for line, (path, label) in _rows(file):
+        for line, (path, label) in _rows(file, "relative/path,label"):
             i = index.get(_key(path))
             if i is None:
                 raise UserError(f"{file}, line {line}: the dataset has no image '{path}' (extension ignored).")
@@ -80,11 +162,12 @@ def _from_files(paths: Sequence[str], folder: Path) -> Split:
                     f"{file}, line {line}: '{path}' is already in {where[i]}.csv; no image may appear twice."
                 )
             where[i] = name
-            split[name].append(i)
+            if i in usable:
+                split[name].append(i)
     return split
 
 
-def _rows(file: Path) -> list[tuple[int, tuple[str, str]]]:
+def _rows(file: Path, columns: str) -> list[tuple[int, tuple[str, str]]]:
     try:
         table = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -96,23 +179,57 @@ def _rows(file: Path) -> list[tuple[int, tuple[str, str]]]:
         ):
             continue
         if len(row) != 2:
-            raise UserError(f"{file}, line {line}: expected 'relative/path,label', found {len(row)} fields.")
+            raise UserError(f"{file}, line {line}: expected '{columns}', found {len(row)} fields.")
         rows.append((line, (row[0].strip().replace("\\", "/").removeprefix("./"), row[1].strip())))
     return rows
 
 
-def _by_fractions(paths: Sequence[str], config: SplitConfig) -> Split:
-    by_class: dict[str, list[int]] = defaultdict(list)
-    for i, path in enumerate(paths):
-        by_class[class_of(path)].append(i)
-    split: Split = {name: [] for name in SPLITS}
-    for members in by_class.values():
-        members.sort(key=lambda i: _rank(paths[i], config.seed))
-        start = 0
-        for name, count in zip(SPLITS, _counts(len(members), config.fractions), strict=True):
-            split[name] += members[start : start + count]
-            start += count
-    return split
+def _moved(split: Split, groups: Sequence[int]) -> Split:
+    """Every group whole in the first split that has a member of it: val and test only lose images."""
+    home: dict[int, str] = {}
+    for name in SPLITS:
+        for i in split[name]:
+            home.setdefault(groups[i], name)
+    return {name: [i for members in split.values() for i in members if home[groups[i]] == name] for name in SPLITS}
+
+
+def _deal(
+    paths: Sequence[str], usable: Sequence[int], groups: Sequence[int], shares: Sequence[float], seed: int
+) -> list[list[int]]:
+    """Deal groups into as many parts as there are shares, class by class as near to the shares as groups allow.
+
+    Groups of several images go first, the largest foremost, each to a part drawn by its seeded rank, or to the one with
+    most room if that one is full. Single images then fill every part up to its exact count.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for i in usable:
+        members[groups[i]].append(i)
+    rank = {number: min(_rank(paths[i], seed) for i in group) for number, group in members.items()}
+    ordered = sorted(members, key=lambda number: (-len(members[number]), rank[number]))
+    totals = Counter(class_of(paths[i]) for i in usable)
+    room = {name: _counts(total, shares) for name, total in totals.items()}
+    parts: list[list[int]] = [[] for _ in shares]
+    for number in ordered:
+        group = members[number]
+        needs = Counter(class_of(paths[i]) for i in group)
+        part = _part_for(needs, room, shares, rank[number] if len(group) > 1 else None)
+        parts[part] += group
+        for i in group:
+            room[class_of(paths[i])][part] -= 1
+    return parts
+
+
+def _part_for(needs: Counter[str], room: dict[str, list[int]], shares: Sequence[float], rank: bytes | None) -> int:
+    """The part that a group with so many images per class goes to; without a rank, the first with room."""
+    fits = [p for p in range(len(shares)) if all(room[name][p] >= count for name, count in needs.items())]
+    if rank is None:
+        return fits[0] if fits else max(range(len(shares)), key=lambda p: sum(room[name][p] for name in needs))
+    drawn, cumulated = int.from_bytes(rank[:8], "big") / 2**64, 0.0
+    for part, share in enumerate(shares):
+        cumulated += share
+        if drawn < cumulated and part in fits:
+            return part
+    return max(fits or range(len(shares)), key=lambda p: (sum(room[name][p] for name in needs), -p))
 
 
 def _counts(total: int, fractions: Sequence[float]) -> list[int]:

@@ -1,0 +1,162 @@
+"""From an image file's bytes to the square 8-bit RGB picture that is packed, with a note of whatever had to be done."""
+
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from landuse.errors import UserError
+
+DEEP_MODES = ("I", "F")  # Pillow's names of 16-bit, 32-bit and float images of one channel begin with these
+THUMBNAIL_PX = 32
+BITS_PER_SAMPLE, SAMPLES_PER_PIXEL = 258, 277  # tags of the TIFF 6.0 specification
+# What the conversion to RGB does to each of Pillow's modes; RGB itself needs none.
+MODE_NOTES = {
+    "1": "grey to RGB", "L": "grey to RGB", "LA": "grey to RGB, alpha dropped", "La": "grey to RGB, alpha dropped",
+    "P": "palette to RGB", "PA": "palette to RGB, alpha dropped", "RGBA": "alpha dropped", "RGBa": "alpha dropped",
+    "RGBX": "fourth band dropped", "CMYK": "CMYK to RGB", "YCbCr": "YCbCr to RGB", "LAB": "LAB to RGB",
+    "HSV": "HSV to RGB",
+}  # fmt: skip
+
+# What is wrong with a file is said once, by the error, and not by Pillow as well.
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class UnusableImageError(UserError):
+    """An image that cannot be used.
+
+    Attributes:
+        reason: why, without naming the image.
+        digest: as in :class:`Decoded`.
+    """
+
+    def __init__(self, origin: str, reason: str) -> None:
+        super().__init__(f"{origin} {reason}")
+        self.reason, self.digest = reason, b""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as it is packed, and what it was."""
+
+    pixels: NDArray[np.uint8]  # (size, size, 3) RGB
+    thumbnail: NDArray[np.uint8]  # (32, 32) grey, see :func:`make_thumbnail`
+    width: int  # pixels, of the file
+    height: int
+    notes: tuple[str, ...] = ()  # conversions that were needed
+    digest: bytes = b""  # SHA-256 of the file, where the source is identified by its images
+
+
+def decode(content: bytes, origin: str, size_px: int, value_range: Sequence[float] | None = None) -> Decoded:
+    """Decode, turn upright, cut the centre square and resize (bicubic, antialiased) to (size_px, size_px, 3) uint8 RGB.
+
+    Args:
+        content: the file.
+        origin: names the image in errors.
+        value_range: what becomes 0 and 255 in images of one channel with more than 8 bits; None refuses them.
+
+    Raises:
+        UnusableImageError: the content is not a readable image, or one that cannot be brought to RGB in one right way.
+    """
+    if not content:
+        raise UnusableImageError(origin, "is not a readable image (the file is empty): repair or remove it.")
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            upright, notes = _to_rgb(opened, origin, value_range)
+    except UnidentifiedImageError as error:
+        raise UnusableImageError(origin, _unidentified(content)) from error
+    except UserError:
+        raise
+    # Besides what Pillow documents, damaged TIFF directories raise TypeError, KeyError, struct.error and more.
+    except Exception as error:
+        raise UnusableImageError(origin, f"is not a readable image ({error}): repair or remove it.") from error
+    width, height = upright.size
+    side = min(width, height)
+    if width != height:
+        notes.append("not square, centre cut")
+    if (width, height) != (size_px, size_px):
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        upright = upright.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
+    return Decoded(np.asarray(upright), make_thumbnail(upright), width, height, tuple(notes))
+
+
+def make_thumbnail(image: Image.Image) -> NDArray[np.uint8]:
+    """A square RGB image as (32, 32) uint8 grey, by averaging boxes; what duplicates are found by."""
+    factor = image.width // THUMBNAIL_PX
+    if factor * THUMBNAIL_PX != image.width:
+        image = image.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
+    elif factor > 1:
+        image = image.reduce(factor)  # the same, faster
+    return np.asarray(image.convert("L"))
+
+
+def _to_rgb(opened: Image.Image, origin: str, value_range: Sequence[float] | None) -> tuple[Image.Image, list[str]]:
+    """The image upright in RGB, and what that took."""
+    notes: list[str] = []
+    has_deep_colour = _has_deep_colour(opened)  # asked now: once loaded, an image does not tell any more
+    image = ImageOps.exif_transpose(opened)
+    if opened.getexif().get(0x0112, 1) != 1:  # the tag Orientation; 1 is upright
+        notes.append("turned upright by its EXIF tag")
+    if image.mode.startswith(DEEP_MODES) or has_deep_colour:
+        return _scaled(image, origin, value_range), [*notes, "scaled to 8 bits"]
+    if image.mode != "RGB":
+        notes.append(MODE_NOTES.get(image.mode, f"{image.mode} to RGB"))
+    return image.convert("RGB"), notes
+
+
+def _has_deep_colour(opened: Image.Image) -> bool:
+    """Whether Pillow opens it as 8-bit colour only by dropping the low byte of each 16-bit sample."""
+    return any(";16" in str(tile[3]) for tile in getattr(opened, "tile", []))
+
+
+def _scaled(image: Image.Image, origin: str, value_range: Sequence[float] | None) -> Image.Image:
+    if not image.mode.startswith(DEEP_MODES):
+        raise UnusableImageError(
+            origin,
+            "has colours of more than 8 bits a channel, and how to scale those is yours to decide: convert it to 8.",
+        )
+    if value_range is None:
+        raise UnusableImageError(
+            origin,
+            f"has more than 8 bits a channel (mode {image.mode}), and how to scale those is yours to decide: give "
+            "data.quality.value_range=[low,high], or convert it to 8 bits.",
+        )
+    low, high = value_range
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=low)
+    grey = np.clip((values - low) / (high - low) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _unidentified(content: bytes) -> str:
+    """Why Pillow cannot open it; a TIFF of many bands is the common case in remote sensing."""
+    bands, bits = _tiff_layout(content)
+    if bands is not None and (bands not in (1, 3, 4) or bits not in (1, 8)):
+        return (
+            f"has {bands} bands of {bits} bits, and which to show as red, green and blue is yours to decide: make an "
+            "8-bit RGB copy (for example gdal_translate -b 4 -b 3 -b 2 -ot Byte -scale)."
+        )
+    return "is not a readable image (no known image format): repair or remove it."
+
+
+def _tiff_layout(content: bytes) -> tuple[int | None, int | None]:
+    """Samples per pixel and bits per sample of a TIFF; (None, None) for anything else."""
+    if content[:4] not in (b"II*\0", b"MM\0*"):
+        return None, None
+    try:
+        directory: Any = ImageFileDirectory_v2(content[:8])
+        stream = io.BytesIO(content)
+        stream.seek(directory.next)
+        directory.load(stream)
+        bits = directory.get(BITS_PER_SAMPLE, (1,))
+        return int(directory.get(SAMPLES_PER_PIXEL, 1)), int(bits[0] if isinstance(bits, tuple) else bits)
+    except Exception:  # a damaged directory can raise anything; then it is simply unreadable
+        return None, None

@@ -1,0 +1,60 @@
+"""What was found in a dataset: unusable images, conversions, sizes, duplicates, leaks. Kept in quality.json."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from landuse.data.duplicates import Pair
+from landuse.data.split import Leak
+
+MAX_EXAMPLES = 5  # per conversion
+
+
+@dataclass
+class Findings:
+    """What decoding told about the images. Grows with what is remarkable, not with the number of images."""
+
+    num_images: int
+    unusable: dict[str, str] = field(default_factory=dict)  # path -> reason
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height) in pixels -> images
+    conversions: Counter[str] = field(default_factory=Counter)  # what was done -> images
+    examples: dict[str, list[str]] = field(default_factory=dict)  # what was done -> the first few paths
+
+    def add_image(self, path: str, width: int, height: int, notes: Sequence[str]) -> None:
+        """Count one usable image."""
+        self.sizes[width, height] += 1
+        for note in notes:
+            self.conversions[note] += 1
+            examples = self.examples.setdefault(note, [])
+            if len(examples) < MAX_EXAMPLES:
+                examples.append(path)
+
+
+def to_json(findings: Findings, paths: Sequence[str], pairs: Sequence[Pair], leaks: Sequence[Leak]) -> dict[str, Any]:
+    """The content of quality.json; equal data give equal content."""
+    return {
+        "num_images": findings.num_images,
+        "unusable": [{"path": path, "reason": reason} for path, reason in sorted(findings.unusable.items())],
+        "conversions": [
+            {"what": note, "images": count, "examples": sorted(findings.examples[note])}
+            for note, count in sorted(findings.conversions.items())
+        ],
+        "sizes": [
+            {"width": width, "height": height, "images": count}
+            for (width, height), count in sorted(findings.sizes.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "duplicates": [
+            {
+                "first": paths[pair.first],
+                "second": paths[pair.second],
+                "correlation": round(pair.correlation, 4),
+                "exact": pair.is_exact,
+            }
+            for pair in pairs
+        ],
+        "leaks": [
+            {"image": paths[leak.image], "split": leak.split, "twin": paths[leak.twin], "twin_split": leak.twin_split}
+            for leak in leaks
+        ],
+    }

@@ -1,0 +1,146 @@
+"""Decoding every image once, in parallel, into one file: the costly part of packing.
+
+Threads share the work: Pillow lets go of Python's lock while it decodes and resizes, and a thread starts at once and
+hands nothing over. Drawing the embedded dataset holds the lock, so that is done by processes.
+"""
+
+import copy
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landuse.data.decode import THUMBNAIL_PX, UnusableImageError
+from landuse.data.quality import Findings
+from landuse.data.sources import Source
+
+CHUNK = 32  # images per task
+FEW = 256  # images for which processes would take longer to start than to work
+IMAGES, THUMBNAILS = "images.u8", "thumbnails.u8"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found out about one image; its pixels are in the files."""
+
+    index: int
+    width: int
+    height: int
+    notes: tuple[str, ...]
+    digest: bytes
+    problem: str | None  # why it cannot be used
+
+
+@dataclass(frozen=True)
+class Scan:
+    """All images of a source, in its order; rows of images that cannot be used hold nothing."""
+
+    images: NDArray[np.uint8]  # (N, size, size, 3) RGB, memory-mapped
+    thumbnails: NDArray[np.uint8]  # (N, 32, 32) grey, memory-mapped
+    usable: list[int]
+    digests: list[bytes]
+    findings: Findings
+
+
+def scan(source: Source, size_px: int, folder: Path) -> Scan:
+    """Decode all images of a source into two files in ``folder``.
+
+    Raises:
+        OSError: the files could not be written.
+    """
+    count = len(source.paths)
+    shapes = {IMAGES: (count, size_px, size_px, 3), THUMBNAILS: (count, THUMBNAIL_PX, THUMBNAIL_PX)}
+    for name, shape in shapes.items():
+        with (folder / name).open("wb") as file:
+            file.truncate(int(np.prod(shape)))
+    findings, usable, digests = Findings(count), [], [b""] * count
+    order = source.reading_order
+    chunks = [order[start : start + CHUNK] for start in range(0, count, CHUNK)]
+    with _executor(source, size_px, folder) as executor:
+        for rows in executor.map(_read_chunk, chunks):
+            for row in rows:
+                digests[row.index] = row.digest
+                if row.problem is None:
+                    usable.append(row.index)
+                    findings.add_image(source.paths[row.index], row.width, row.height, row.notes)
+                else:
+                    findings.unusable[source.paths[row.index]] = row.problem
+    # Plain writes above and a read-only map here: on a full disk the former fail with an error, while writing through
+    # a map would end the process.
+    images, thumbnails = (np.memmap(folder / name, np.uint8, "r", shape=shape) for name, shape in shapes.items())
+    return Scan(images, thumbnails, sorted(usable), digests, findings)
+
+
+class _Reader:
+    """One worker's view of the source and the files."""
+
+    def __init__(self, source: Source, size_px: int, folder: Path) -> None:
+        # Pickling and copying drop open files, so that each worker has its own position in the archive.
+        self._source, self._size_px = copy.copy(source), size_px
+        self._images, self._thumbnails = (FileIO(folder / name, "r+") for name in (IMAGES, THUMBNAILS))
+
+    def row(self, index: int) -> Row:
+        try:
+            decoded = self._source.read(index, self._size_px)
+        except UnusableImageError as error:
+            return Row(index, 0, 0, (), error.digest, error.reason)
+        for file, values in ((self._images, decoded.pixels), (self._thumbnails, decoded.thumbnail)):
+            _write_at(file, index * values.nbytes, np.ascontiguousarray(values))
+        return Row(index, decoded.width, decoded.height, decoded.notes, decoded.digest, None)
+
+
+def _write_at(file: FileIO, offset: int, values: NDArray[np.uint8]) -> None:
+    file.seek(offset)
+    rest = values.data.cast("B")
+    while rest:  # an unbuffered write may write less than it is given, as on a disk that is nearly full
+        rest = rest[file.write(rest) :]
+
+
+_worker = threading.local()
+
+
+def _start(source: Source, size_px: int, folder: Path) -> None:
+    _worker.reader = _Reader(source, size_px, folder)
+
+
+def _read_chunk(indices: list[int]) -> list[Row]:
+    return [_worker.reader.row(i) for i in indices]
+
+
+@contextmanager
+def _executor(source: Source, size_px: int, folder: Path) -> Iterator[Executor]:
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    arguments = (source, size_px, folder)
+    executor: Executor
+    if source.holds_the_lock and len(source.paths) >= FEW and workers > 1:
+        # Spawned, because forking after threads have started can deadlock.
+        executor = ProcessPoolExecutor(workers, get_context("spawn"), _start_process, arguments)
+    else:
+        executor = ThreadPoolExecutor(workers, "decode", _start, arguments)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, what has begun is finished and no more
+
+
+def _start_process(source: Source, size_px: int, folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it
+    threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
+    _start(source, size_px, folder)
+
+
+def _end_with_the_parent(parent: int) -> None:
+    """A parent killed outright cannot stop its workers: they notice and leave."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -1,0 +1,145 @@
+"""Every kind of file that a dataset may hold: converted where there is one right way, else refused with the reason."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from landuse.data.decode import UnusableImageError, decode, make_thumbnail
+
+PIXELS = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def png(pixels: np.ndarray, mode: str = "RGB") -> bytes:
+    return encoded(Image.fromarray(pixels).convert(mode))
+
+
+def deep_png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow cannot write: (H, W, 3) uint16."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def tiff(num_bands: int, num_bits: int, size_px: int = 8) -> bytes:
+    """An uncompressed TIFF of any number of bands, as satellites' products have them."""
+    data = bytes(size_px * size_px * num_bands * num_bits // 8)
+    tags = {
+        256: size_px,
+        257: size_px,
+        258: num_bits,
+        259: 1,
+        262: 1,
+        273: 0,
+        277: num_bands,
+        278: size_px,
+        279: len(data),
+    }
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + data
+
+
+def test_exact_at_full_size() -> None:
+    decoded = decode(png(PIXELS), "x", 16)
+    assert np.array_equal(decoded.pixels, PIXELS)
+    assert (decoded.width, decoded.height, decoded.notes) == (16, 16, ())
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "note"),
+    [
+        ("L", "PNG", "grey to RGB"),
+        ("1", "PNG", "grey to RGB"),
+        ("LA", "PNG", "grey to RGB, alpha dropped"),
+        ("P", "PNG", "palette to RGB"),
+        ("RGBA", "PNG", "alpha dropped"),
+        ("CMYK", "TIFF", "CMYK to RGB"),
+        ("CMYK", "JPEG", "CMYK to RGB"),
+        ("L", "TIFF", "grey to RGB"),
+    ],
+)
+def test_every_mode_becomes_rgb_and_is_noted(mode: str, form: str, note: str) -> None:
+    decoded = decode(encoded(Image.fromarray(PIXELS).convert(mode), form), "x", 8)
+    assert decoded.pixels.shape == (8, 8, 3)
+    assert decoded.pixels.dtype == np.uint8
+    assert decoded.notes == (note,)
+
+
+def test_single_band_geotiff() -> None:
+    assert decode(tiff(1, 8), "x", 8).notes == ("grey to RGB",)
+
+
+def test_the_centre_is_cut() -> None:
+    wide = np.zeros((10, 30, 3), dtype=np.uint8)
+    wide[:, 10:20] = 200
+    decoded = decode(png(wide), "x", 10)
+    assert np.array_equal(decoded.pixels, np.full((10, 10, 3), 200))
+    assert (decoded.width, decoded.height, decoded.notes) == (30, 10, ("not square, centre cut",))
+
+
+def test_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    decoded = decode(encoded(Image.fromarray(PIXELS), exif=exif), "x", 16)
+    assert np.array_equal(decoded.pixels, np.rot90(PIXELS, -1))
+    assert decoded.notes == ("turned upright by its EXIF tag",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"not an image", "no known image format"),
+        (png(PIXELS)[:60], "truncated"),
+        (encoded(Image.fromarray(PIXELS).resize((64, 64)), "JPEG")[:700], "truncated"),
+        (tiff(1, 8)[:60], "not a readable image"),
+        (tiff(13, 16), "13 bands of 16 bits"),
+        (tiff(2, 8), "2 bands of 8 bits"),
+        (deep_png(np.zeros((16, 16, 3), np.uint16)), "colours of more than 8 bits"),
+    ],
+)
+def test_unusable_images_are_named_with_the_reason(content: bytes, reason: str, capfd) -> None:
+    with pytest.raises(UnusableImageError, match="forest/a.png") as raised:
+        decode(content, "forest/a.png", 16)
+    assert reason in raised.value.reason
+    assert "forest/a.png" not in raised.value.reason
+    assert capfd.readouterr().err == ""  # Pillow says nothing of its own
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_deep_images_need_a_range(kind: type) -> None:
+    content = encoded(Image.fromarray(np.linspace(0, 3000, 256).reshape(16, 16).astype(kind)), "TIFF")
+    with pytest.raises(UnusableImageError, match=r"more than 8 bits a channel.*value_range"):
+        decode(content, "x", 16)
+    decoded = decode(content, "x", 16, value_range=(1000, 2000))
+    assert decoded.notes == ("scaled to 8 bits",)
+    values = np.linspace(0, 3000, 256).reshape(16, 16)
+    expected = np.clip((values - 1000) / 1000 * 255, 0, 255)
+    assert np.abs(decoded.pixels[..., 0] - expected).max() <= 1
+    assert np.array_equal(decoded.pixels[..., 0], decoded.pixels[..., 2])
+
+
+@pytest.mark.parametrize("size_px", [16, 32, 64, 100])
+def test_thumbnail(size_px: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+    thumbnail = make_thumbnail(Image.fromarray(pixels))
+    assert thumbnail.shape == (32, 32)
+    assert thumbnail.mean() == pytest.approx(
+        pixels @ [0.299, 0.587, 0.114] @ np.ones(size_px) @ np.ones(size_px) / size_px**2, abs=1
+    )
