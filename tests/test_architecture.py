@@ -6,15 +6,19 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "landuse"
-COMMANDS = {f"landuse.{name}" for name in ("cli", "download", "evaluate", "preprocess", "report", "train")}
+COMMANDS = {f"landuse.{name}" for name in ("cli", "download", "evaluate", "preprocess", "report", "storage", "train")}
 LIBRARIES = {"hydra", "matplotlib", "omegaconf", "numpy", "torch", "torchvision", "wandb"}
-PACKAGES = {f"landuse.{name}" for name in ("config", "data", "models", "training", "evaluation", "tracking")}
+PACKAGES = {
+    f"landuse.{name}" for name in ("cloud", "config", "data", "models", "training", "evaluation", "tracking", "page")
+}
 ALLOWED = {
+    "cloud": {"landuse.config"},
     "config": {"hydra", "omegaconf", "landuse.models"},
-    "data": {"numpy", "torch", "landuse.config"},
+    "data": {"numpy", "torch", "landuse.config", "landuse.page"},
     "models": {"torch", "torchvision", "landuse.config"},
     "training": {"numpy", "torch", "landuse.config", "landuse.data", "landuse.models", "landuse.evaluation"},
-    "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config"},
+    "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config", "landuse.page"},
+    "page": {"matplotlib"},
     "tracking": {"torch", "wandb", "landuse.config", "landuse.data", "landuse.training"},
 }
 

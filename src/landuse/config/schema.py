@@ -212,7 +212,7 @@ class StorageConfig:
     url: str | None = None  # gs://bucket/prefix, checked instead of a remote of DVC
     needs: Literal["read", "write"] = "read"  # what the account must be allowed; write: `dvc push` as well as pull
     new_prefix: bool = False  # true: a prefix that holds nothing yet is no mistake
-    timeout_s: float | None = None  # for the network; null: what is left of two seconds, 0.8 at least
+    timeout_s: float | None = None  # for the network; null: what is left of two seconds, 0.6 at least
 
 
 @dataclass
