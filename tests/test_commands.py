@@ -18,7 +18,8 @@ from landuse.evaluation.predictions import read_csv
 from landuse.tracking import metrics_file
 
 RUN_FILES = [
-    "checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "figures/curves.png", "metrics.jsonl",
+    "checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "figures/curves.csv", "figures/curves.png",
+    "metrics.jsonl",
     "model/model.json", "model/model.safetensors", "provenance.json", "report.html", "summary.json", "train.log",
 ]  # fmt: skip
 

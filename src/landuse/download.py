@@ -7,6 +7,7 @@ from landuse.cli import Invocation, run_command
 from landuse.config.schema import Config
 from landuse.config.validate import validate_data
 from landuse.data.archive import obtain
+from landuse.files import write_json
 from landuse.tracking import logs
 
 log = logging.getLogger(__name__)
@@ -20,11 +21,16 @@ def download(config: Config, call: Invocation) -> None:
     """
     validate_data(config.data)
     logs.to_stderr()
-    if config.data.source != "archive":
+    checksum = None
+    if config.data.source == "archive":
+        archive = obtain(config.data.archive, Path(config.data.home))
+        checksum = archive.checksum
+        log.info("%s verified (%s)", archive.path, checksum)
+    else:
         log.info("data=%s needs no download", config.data.name)
-        return
-    archive = obtain(config.data.archive, Path(config.data.home))
-    log.info("%s verified (%s)", archive.path, archive.checksum)
+    if config.data.manifest is not None:
+        content = {"name": config.data.name, "source": config.data.source, "checksum": checksum}
+        write_json(Path(config.data.manifest), content)
 
 
 def main() -> None:

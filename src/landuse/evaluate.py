@@ -115,6 +115,8 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
     }
     write_json(folder / f"evaluation{suffix}.json", result)
     if not suffix:
+        scores = {key: result[key] for key in ("num_images", "accuracy", "macro_f1", "loss", "ece")}
+        write_json(folder / "scores.json", scores)  # for `dvc metrics`: few numbers, and no times
         _draw(result, split, predictions, folder / "figures")
     return result
 

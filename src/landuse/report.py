@@ -1,14 +1,18 @@
 """python -m landuse.report: write ``report.html`` of ``run=`` anew from the files of the run."""
 
+import csv
 import logging
 from pathlib import Path
 
 from landuse import runs
 from landuse.cli import Invocation, run_command
 from landuse.config.schema import Config
+from landuse.files import replacing
 from landuse.tracking import logs
 
 log = logging.getLogger(__name__)
+
+CURVES = ("epoch", "lr", "train/loss", "val/loss", "val/accuracy")
 
 
 def report(config: Config, call: Invocation) -> None:
@@ -33,7 +37,16 @@ def write(folder: Path) -> Path:
     run = read_run(folder)
     if run.history:
         figures.curves(run.history, folder / "figures" / "curves.png", run.summary["best_epoch"])
+        _write_curves(run.history, folder / "figures" / "curves.csv")
     return write_report(folder)
+
+
+def _write_curves(history: list[dict[str, float]], path: Path) -> None:
+    """What the curves show as a table: metrics.jsonl without the times, so that equal runs give equal files."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CURVES, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(history)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,14 @@ log = logging.getLogger(__name__)
 
 LATEST = "latest"
 MAX_CONFIG = 100_000  # characters
-WHERE_NOT_WHAT = ("run", "outputs", "tracking.", "evaluation.", "data.home", "trainer.resume", "trainer.log_every")
+WHERE_NOT_WHAT = (
+    "run", "outputs", "tracking.", "evaluation.", "storage.", "data.home", "data.manifest", "trainer.resume",
+    "trainer.log_every",
+)  # fmt: skip
+RUN_FILES = (
+    "checkpoints", "model", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
+    "scores.json", "evaluation*.json", "predictions*.csv", "report.html", "train.log", "evaluate.log",
+)  # fmt: skip
 
 
 @contextmanager
@@ -54,7 +62,7 @@ def require_free(folder: Path, config: Config) -> None:
     Raises:
         UserError: it already holds a run and ``trainer.resume`` is not ``auto``; nothing earlier is overwritten.
     """
-    if (folder / "metrics.jsonl").exists() and config.trainer.resume != "auto":
+    if (folder / "metrics.jsonl").exists() and config.trainer.resume not in ("auto", "unfinished"):
         raise UserError(
             f"{folder} already holds a run. Continue it with trainer.resume=auto, or choose another folder with "
             "run_name=NAME or hydra.run.dir=PATH."
@@ -83,6 +91,24 @@ def finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
             f"{folder} holds a finished run of another configuration ({shown}): choose another run_name=NAME."
         )
     return summary
+
+
+def is_of(folder: Path, config: Config) -> bool:
+    """Whether the run in this folder was made with this configuration."""
+    try:
+        return comparable(read_config(folder)) == comparable(to_tree(config))
+    except UserError:
+        return False
+
+
+def clear(folder: Path) -> None:
+    """Remove what training and evaluation write into a run folder; other files stay."""
+    for pattern in RUN_FILES:
+        for path in folder.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def comparable(tree: dict[str, Any]) -> dict[str, Any]:

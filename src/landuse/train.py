@@ -124,7 +124,10 @@ def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
     resume = config.trainer.resume
     if resume == "never":
         return
-    path = checkpoint.find(folder if resume == "auto" else Path(resume))
+    path = checkpoint.find(folder if resume in ("auto", "unfinished") else Path(resume))
+    if resume == "unfinished" and not (runs.is_of(folder, config) and trainer.has_steps_left(path)):
+        runs.clear(folder)
+        return
     if resume == "auto" and not path.is_file():
         if (folder / "metrics.jsonl").exists():
             raise UserError(

@@ -79,7 +79,8 @@ def test_hardware(command, scenes: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", choices("experiment"))
 def test_experiment(command, scenes: Path, name: str) -> None:
-    trains(command, f"experiment={name}", *folder(scenes), "augment.size=32", *SMALL)
+    extra = TINY_CNN if name == "pipeline" else []
+    trains(command, f"experiment={name}", *folder(scenes), "augment.size=32", "augment.start_size=16", *extra, *SMALL)
 
 
 @pytest.mark.parametrize("name", choices("debug"))

@@ -25,7 +25,7 @@ class ModelConfig:
 class CNNConfig(ModelConfig):
     """A plain stack of [convolution, max-pool, ReLU, batch norm] blocks with global average pooling; logits out."""
 
-    width: int = 32  # channels of the first block; doubled by each following block up to 8 x width
+    width: int = 24  # channels of the first block; doubled by each following block up to 8 x width
     depth: int = 6  # number of blocks; each halves the image
     kernel_size: int = 3  # odd; the padding keeps the size
     dropout: float = 0.0  # probability, in front of the linear head
@@ -88,9 +88,7 @@ class QualityConfig:
 
     on_corrupt: Literal["error", "skip"] = "error"  # images that cannot be used: refuse the dataset, or leave them out
     duplicates: Literal["near", "exact", "off"] = "near"  # what counts as the same image, and is kept in one split
-    on_leak: Literal["error", "warn", "move"] = (
-        "warn"  # data.split.files that divide duplicates; move: into the earliest
-    )
+    on_leak: Literal["error", "warn", "move"] = "warn"  # given lists that divide duplicates; move: into the earliest
     value_range: list[float] | None = None  # [low, high] that become 0 and 255 in images of over 8 bits; null: refused
 
 
@@ -110,6 +108,7 @@ class DataConfig:
     source: Literal["synthetic", "archive", "folder"] = "synthetic"  # drawn, an archive, or class folders
     root: str | None = None  # source=folder: the folder that holds one folder of images per class
     home: str = "${oc.env:LANDUSE_DATA,data}"  # downloads and packs live here
+    manifest: str | None = None  # file in which download says what the source is, for pipelines
     image_size: int = 64  # pixels; images are centre-cropped to a square and resized to this
     max_images: int | None = None  # use at most this many images of each split (a seeded choice), for quick trials
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)  # source=archive
@@ -144,7 +143,7 @@ class TrainerConfig:
     """The training loop."""
 
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
-    epochs: int = 40  # passes over the training split
+    epochs: int = 20  # passes over the training split
     batch_size: int = 64  # images per forward pass
     accumulate: int = 1  # forward passes per optimiser step
     optimizer: Literal["sgd", "adamw", "radam"] = "adamw"  # training/optim.py
@@ -163,7 +162,8 @@ class TrainerConfig:
     class_weights: Literal["none", "balanced"] = "none"  # balanced: inverse class frequency of the training split
     clip_norm: float | None = None  # largest norm of the gradient
     ema: float | None = None  # decay per step of the averaged weights, which are then validated and exported
-    resume: str = "never"  # never | auto (go on in this run folder) | path of a checkpoint or run folder
+    resume: str = "never"  # never | auto: go on in this run folder | path of a checkpoint or run folder | unfinished:
+    # go on in this run folder if it holds an interrupted run of this configuration, else replace what it holds
     deterministic: bool = False  # deterministic algorithms: bit-identical reruns, a little slower
     log_every: int = 50  # steps between looks at the running loss; each look waits for the device
     limit_train_batches: int | None = None  # per epoch; for quick trials

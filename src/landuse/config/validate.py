@@ -247,8 +247,11 @@ def _trainer(trainer: TrainerConfig) -> Iterator[str]:
             "trainer.profile=true records every step: use +debug=profiler, or set trainer.epochs=1 and "
             "trainer.limit_train_batches to at most 100."
         )
-    if trainer.resume not in ("never", "auto") and not Path(trainer.resume).exists():
-        yield f"trainer.resume={trainer.resume}: is neither never nor auto, and no checkpoint or run folder is there."
+    if trainer.resume not in ("never", "auto", "unfinished") and not Path(trainer.resume).exists():
+        yield (
+            f"trainer.resume={trainer.resume}: is none of never, auto and unfinished, and no checkpoint or run folder "
+            "is there."
+        )
 
 
 def _device(config: Config) -> Iterator[str]:

@@ -18,7 +18,7 @@ class CNN(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, width: int = 32, depth: int = 6, kernel_size: int = 3, dropout: float = 0.0
+        self, num_classes: int, width: int = 24, depth: int = 6, kernel_size: int = 3, dropout: float = 0.0
     ) -> None:
         super().__init__()
         channels = [3] + [width * min(2**i, 8) for i in range(depth)]

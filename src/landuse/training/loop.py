@@ -11,7 +11,7 @@ from torch import nn
 from landuse.config.schema import AugmentConfig, Config
 from landuse.data.augment import Augmentation, Mixing
 from landuse.data.pack import Pack, PackedSplit
-from landuse.errors import Interrupted
+from landuse.errors import Interrupted, UserError
 from landuse.evaluation.metrics import summarise
 from landuse.models.head import set_train_mode
 from landuse.training import checkpoint
@@ -65,8 +65,7 @@ class Trainer:
             Interrupted: after a checkpoint, when ``stop_signal`` was set. It is obeyed after the step under way; after
                 the last step of an epoch, once that epoch is validated and saved.
         """
-        config = self._config.trainer
-        while self.state.epoch < config.epochs and not self._is_stale():
+        while not self._is_done(self.state):
             started = time.perf_counter()
             train_metrics = self._train_epoch()
             val_metrics = self._validate()
@@ -171,9 +170,10 @@ class Trainer:
             return metrics[monitor] < self.state.best[monitor]
         return metrics[monitor] > self.state.best[monitor]
 
-    def _is_stale(self) -> bool:
-        patience = self._config.trainer.early_stopping
-        return patience is not None and self.state.stale_epochs >= patience
+    def _is_done(self, state: TrainState) -> bool:
+        config = self._config.trainer
+        is_stale = config.early_stopping is not None and state.stale_epochs >= config.early_stopping
+        return state.epoch >= config.epochs or is_stale
 
     def _leave(self) -> None:
         assert self.stop_signal is not None
@@ -210,6 +210,14 @@ class Trainer:
             self._scaler.load_state_dict(parts["scaler"])
         self._schedule.decays = parts["schedule"]["decays"]
         self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
+
+    def has_steps_left(self, path: Path) -> bool:
+        """Whether there is a checkpoint from which this training can go on, and it has not come to its end."""
+        try:
+            state, _ = checkpoint.load(path, self._identity)
+        except UserError:
+            return False
+        return not self._is_done(state)
 
     def load_best(self) -> nn.Module:
         """The weights of the best epoch, in the model that is validated and exported."""

@@ -1,0 +1,60 @@
+"""python -m landuse.params: write the composed configuration to params.yaml, through which DVC sees it."""
+
+import logging
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from landuse.cli import Invocation, run_command
+from landuse.config.schema import Config
+from landuse.config.validate import validate
+from landuse.files import replacing
+from landuse.runs import to_tree
+from landuse.tracking import logs
+
+log = logging.getLogger(__name__)
+
+FILE = Path("params.yaml")
+HEADER = "# Composed by python -m landuse.params; a stage of dvc.yaml keeps it fresh. Edit conf/, not this file.\n"
+# What says where and how a pipeline runs, and not what comes out of it.
+MACHINE_ONLY = (
+    "run", "run_name", "experiment_name", "outputs", "hardware", "tracking", "storage", "data.home", "data.manifest",
+    "trainer.device", "trainer.resume", "trainer.log_every", "trainer.profile", "evaluation.batch_size",
+)  # fmt: skip
+
+
+def params(config: Config, call: Invocation) -> None:
+    """Write params.yaml in the current folder.
+
+    Raises:
+        UserError: the configuration is wrong.
+    """
+    validate(config)
+    logs.to_stderr()
+    with replacing(FILE) as temporary:
+        temporary.write_text(text(config), encoding="utf-8")
+    log.info("%s written", FILE)
+
+
+def text(config: Config) -> str:
+    """The content of params.yaml: sorted, resolved, without what belongs to the machine."""
+    tree: dict[str, Any] = to_tree(config)
+    for key in MACHINE_ONLY:
+        *path, leaf = key.split(".")
+        node = tree
+        for part in path:
+            node = node[part]
+        del node[leaf]
+    tree["version"] = version("landuse")  # another release may compute something else from the same configuration
+    return HEADER + yaml.safe_dump(tree, sort_keys=True, allow_unicode=True)
+
+
+def main() -> None:
+    """Entry point of landuse-params."""
+    run_command("params", params)
+
+
+if __name__ == "__main__":
+    main()
