@@ -27,7 +27,7 @@ def test_wheel_carries_every_configuration_file(installed: Path) -> None:
     assert {
         path.relative_to(installed / "landuse/conf") for path in (installed / "landuse/conf").rglob("*.yaml")
     } == expected
-    assert (installed / "landuse/evaluation/report/assets/page.html").is_file()
+    assert (installed / "landuse/page/assets/page.html").is_file()
     assert (installed / "landuse/py.typed").is_file()
 
 

@@ -26,7 +26,11 @@ def test_building_leaves_batch_norm_statistics_at_their_start() -> None:
 @pytest.mark.parametrize(
     ("config", "image_size", "message"),
     [
-        (ModelConfig(kind="tree"), 64, "model.kind=tree is unknown: choose one of cnn, slim_resnet, torchvision, custom"),
+        (
+            ModelConfig(kind="tree"),
+            64,
+            "kind=tree is unknown: choose one of cnn, slim_resnet, torchvision, custom",
+        ),
         (CNNConfig(depth=7), 64, "needs at least 128 pixels"),
         (TorchvisionConfig(params={"widht": 1}), 64, r"do not fit resnet18: .* unexpected keyword argument 'widht'"),
         (TorchvisionConfig(params={"num_classes": 3}), 64, "multiple values for keyword argument 'num_classes'"),
