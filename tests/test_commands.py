@@ -222,6 +222,52 @@ def test_signal_leaves_a_resumable_run(command, tiny, tmp_path: Path, number: in
     assert [r["epoch"] for r in metrics_file.read(run / "metrics.jsonl")] == list(range(epochs + 1))
 
 
+def test_unfinished_goes_on_with_an_interrupted_run(command, tiny, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = [*tiny, f"hydra.run.dir={run}", "trainer.epochs=500", "trainer.resume=unfinished"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "landuse.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate(timeout=30)
+    before = metrics_file.read(run / "metrics.jsonl")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "landuse.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("epoch"):
+            break
+    process.kill()
+    process.communicate(timeout=30)
+    assert any("resumed from" in line for line in said), said
+    first = int(said[-1].split()[1].partition("/")[0])
+    assert first >= len(before)  # the last epoch may have been killed between its line and its checkpoint
+    history = metrics_file.read(run / "metrics.jsonl")
+    assert [record["epoch"] for record in history] == list(range(len(history)))
+
+
+@pytest.mark.parametrize("change", [[], ["model.width=5"], ["seed=1"]])
+def test_unfinished_replaces_any_other_run(command, tiny, tmp_path: Path, change: list[str]) -> None:
+    """A finished run, or one of another configuration; files that are not of a run stay."""
+    run = tmp_path / "run"
+    arguments = [*tiny, f"hydra.run.dir={run}", "trainer.resume=unfinished"]
+    assert command("train", *arguments).status == 0
+    (run / "evaluation.json").write_text("{}")
+    (run / "notes.txt").write_text("mine")
+    done = command("train", *arguments, *change)
+    assert done.status == 0, done.err
+    assert "resumed" not in done.err
+    assert [record["epoch"] for record in metrics_file.read(run / "metrics.jsonl")] == [0, 1]
+    assert files(run) == sorted([*RUN_FILES, "notes.txt"])
+
+
 def test_failure_shows_its_traceback(command, tiny, tmp_path: Path) -> None:
     done = command(
         "train", *tiny, "trainer.lr=1e38", "trainer.optimizer=sgd", "trainer.scheduler=constant", "run_name=x"
