@@ -12,7 +12,7 @@ ARGS ?=
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate test test-all lint format lock clean
+.PHONY: help setup train evaluate repro test test-all lint format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1 \t\2/' | column -t -s "$$(printf '\t')"
@@ -35,8 +35,9 @@ train: setup ## train on the embedded dataset and print where everything is (ARG
 evaluate: setup ## open the test split of the newest run (ARGS="run=PATH ...")
 	$(PYTHON) -m landuse.evaluate $(ARGS)
 
+# Two workers: more of them than cores slow PyTorch's threads down out of proportion (ARGS="-n 8" for more, -n 0 for one).
 test: setup ## run the test suite with coverage
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n 2 $(ARGS)
 
 test-all: setup ## run the slow tests too
 	$(PYTHON) -m pytest -m "" $(ARGS)
