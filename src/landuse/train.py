@@ -93,6 +93,7 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation) -> 
         raise
     finally:
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
+        summary |= {"data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint}
         write_json(folder / "summary.json", summary)
         mirror.finish(summary, exit_code=0 if status == "completed" else 1)
     _show(summary, folder, config.model)

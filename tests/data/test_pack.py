@@ -41,7 +41,7 @@ def test_statistics_come_from_the_training_split_alone(config: DataConfig) -> No
 
 
 def test_statistics_of_a_constant_channel_stay_usable() -> None:
-    mean, std = channel_statistics(np.full((2, 4, 4, 3), 255, dtype=np.uint8))
+    mean, std = channel_statistics([np.full((2, 4, 4, 3), 255, dtype=np.uint8)])
     assert mean == [1.0, 1.0, 1.0]
     assert min(std) > 0
 

@@ -5,25 +5,31 @@ symmetries of the square, is at least 0.98. Correlation ignores brightness and c
 above it lie its known duplicate and tiles of one beach photographed side by side, below it begin pairs of different
 places. Copies that were turned, mirrored, brightened by a third or saved as JPEG of quality 50 stay above 0.99.
 
-The search is exact, and yet does not compare every pair in every symmetry: see :func:`_candidates`.
+The search is exact, and yet does not compare every pair in every symmetry: see :func:`_near_pairs`.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from landuse.data.decode import THUMBNAIL_PX
+from landuse.data.rows import Rows
+from landuse.data.workers import num_workers
 
 Mode = Literal["near", "exact", "off"]
 
 MIN_CORRELATION = 0.98
 MIN_SPREAD = 1.5  # grey levels (standard deviation); flatter thumbnails show noise, which says nothing
 LOW_FREQUENCIES = 8  # per axis
-BLOCK = 2048  # rows compared at once; 2048 x 2048 float32 are 16 MB
+BLOCK = 512  # rows compared at once; 512 x 512 float32 are 1 MB, which stays in a core's cache
+# Of thumbnails at zero mean and unit norm, with room for rounding: candidates are judged exactly afterwards.
+MAX_SQUARED_DISTANCE = np.float32(2 - 2 * MIN_CORRELATION + 1e-3)
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,11 @@ class Pair:
     is_exact: bool  # equal in every packed pixel
 
 
-def find_pairs(thumbnails: NDArray[np.uint8], images: NDArray[np.uint8], rows: Sequence[int], mode: Mode) -> list[Pair]:
+def find_pairs(thumbnails: Rows, images: Rows, rows: Sequence[int], mode: Mode) -> list[Pair]:
     """All pairs of images that show the same.
 
     Args:
-        thumbnails: (N, 32, 32) uint8, see :func:`landuse.data.decode.make_thumbnail`; may be memory-mapped.
+        thumbnails: (N, 32, 32) uint8, see :func:`landuse.data.decode.make_thumbnail`.
         images: (N, size, size, 3) uint8; of these, only candidates are read.
         rows: the images to look at; the others are no images.
         mode: "exact" finds exact copies alone, "off" none.
@@ -55,12 +61,8 @@ def find_pairs(thumbnails: NDArray[np.uint8], images: NDArray[np.uint8], rows: S
     flat = chosen[spread < MIN_SPREAD] if mode == "near" else chosen
     pairs = list(_exact_pairs(thumbnails, images, flat))
     if mode == "near":
-        textured = chosen[spread >= MIN_SPREAD]
-        for a, b in _candidates(thumbnails, textured):
-            first, second = sorted((int(textured[a]), int(textured[b])))
-            correlation = best_correlation(thumbnails[first], thumbnails[second])
-            if correlation >= MIN_CORRELATION:
-                pairs.append(Pair(first, second, correlation, np.array_equal(images[first], images[second])))
+        for a, b, correlation in _near_pairs(thumbnails, chosen[spread >= MIN_SPREAD]):
+            pairs.append(Pair(a, b, correlation, np.array_equal(images[a], images[b])))
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
@@ -80,24 +82,50 @@ def group_numbers(num_images: int, links: Iterable[tuple[int, int]]) -> list[int
     return [root(i) for i in range(num_images)]
 
 
-def best_correlation(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Largest Pearson correlation of two (S, S) uint8 images over the eight symmetries of the square.
+def best_correlations(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Largest Pearson correlation of each of (N, S, S) uint8 images with its partner, over the eight symmetries.
 
-    Sums of integers, so that every machine comes to the same verdict at the limit.
+    Sums of integers (float64 holds them exactly), so that every machine comes to the same verdict at the limit.
     """
-    x = a.astype(np.int64).ravel()
-    y = b.astype(np.int64)
-    n = x.size
-    covariance = max(
-        n * int(x @ np.rot90(mirrored, turns).ravel()) - int(x.sum()) * int(y.sum())
-        for mirrored in (y, y[:, ::-1])
-        for turns in range(4)
-    )
-    variance_x, variance_y = (n * int((v * v).sum()) - int(v.sum()) ** 2 for v in (x, y))
-    return float(covariance / (variance_x * variance_y) ** 0.5) if variance_x and variance_y else 0.0
+    n = a.shape[1] * a.shape[2]
+    parts_a, parts_b = _mirror_parts(a), _mirror_parts(b)
+    # Each part stands for four times as many pixels, and is a sum of four: n (sum of products) - (product of sums).
+    covariance = n * _best_products(parts_a, parts_b) / 4 - _sums(a) * _sums(b)
+    variances = [n * _sums(v.astype(np.float64) ** 2) - _sums(v) ** 2 for v in (a, b)]
+    norm = np.sqrt(variances[0] * variances[1])
+    return np.asarray(np.divide(covariance, norm, out=np.zeros(len(a)), where=norm > 0))
 
 
-def _exact_pairs(thumbnails: NDArray[np.uint8], images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[Pair]:
+def _sums(images: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(images.sum(axis=(1, 2), dtype=np.float64))
+
+
+def _mirror_parts(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], ...]:
+    """(N, S, S) -> four (N, S/2, S/2): quarters of four times the parts that are even or odd in each axis.
+
+    An image is the sum of its parts, and mirroring it only changes signs of parts: (even, even), (even, odd), (odd,
+    even), (odd, odd) in the vertical, horizontal axis.
+    """
+    half = images.shape[1] // 2
+    pixels = images.astype(np.float64)
+    top, bottom = pixels[:, :half], pixels[:, : half - 1 : -1]
+    rows = (top + bottom, top - bottom)
+    halves = [(part[:, :, :half], part[:, :, : half - 1 : -1]) for part in rows]
+    return tuple(left + sign * right for left, right in halves for sign in (1, -1))
+
+
+def _best_products(a: tuple[NDArray[Any], ...], b: tuple[NDArray[Any], ...]) -> NDArray[Any]:
+    """(N,): the largest inner product of each image with its partner in the eight symmetries, from four parts each."""
+    even_even, even_odd, odd_even, odd_odd = b
+    turned = tuple(part.transpose(0, 2, 1) for part in (even_even, odd_even, even_odd, odd_odd))
+    products = []
+    for parts in (b, turned):
+        ee, eo, oe, oo = (np.einsum("nij,nij->n", x, y) for x, y in zip(a, parts, strict=True))
+        products += [ee + eo + oe + oo, ee - eo + oe - oo, ee + eo - oe - oo, ee - eo - oe + oo]
+    return np.asarray(np.max(products, axis=0))
+
+
+def _exact_pairs(thumbnails: Rows, images: Rows, rows: NDArray[np.int64]) -> Iterator[Pair]:
     """Pairs of equal images: the first of each set of equals with each of the others."""
     alike: dict[bytes, list[int]] = defaultdict(list)
     for i in rows.tolist():
@@ -113,41 +141,80 @@ def _exact_pairs(thumbnails: NDArray[np.uint8], images: NDArray[np.uint8], rows:
                 firsts.append(i)
 
 
-def _candidates(thumbnails: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Pairs of positions in ``rows`` among which all near-duplicates are.
+def _near_pairs(thumbnails: Rows, rows: NDArray[np.int64]) -> Iterator[tuple[int, int, float]]:
+    """All near-duplicates among ``rows``: first, second, correlation.
 
-    Thumbnails of zero mean and unit norm with correlation r are sqrt(2 - 2 r) apart, and so are their discrete cosine
-    transforms. Mirroring an image changes signs of its coefficients and a quarter turn also exchanges the two axes;
-    hence absolute values, each pair (u, v), (v, u) in order of size, are the same in all eight symmetries. Neither
-    taking absolute values nor sorting nor leaving out coefficients moves two vectors further apart. So near-duplicates
-    are at most sqrt(2 - 2 * 0.98) = 0.2 apart in the invariants as well, and one matrix product finds who is.
+    Thumbnails of zero mean and unit norm with correlation r are sqrt(2 - 2 r) apart, so are their discrete cosine
+    transforms, and leaving out coefficients moves nothing further apart: near-duplicates are at most
+    sqrt(2 - 2 * 0.98) = 0.2 apart in the low frequencies, in the symmetry that brings them closest. To find who may be
+    without trying eight, one matrix product compares invariants of the symmetries, which are not further apart either;
+    who passes is compared in all eight, and who passes that by the pixels.
     """
-    invariants = np.concatenate([_invariants(thumbnails[rows[i : i + BLOCK]]) for i in range(0, len(rows), BLOCK)])
-    # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b <= limit^2, with room for rounding: candidates are judged exactly afterwards.
-    squares = (invariants**2).sum(axis=1)
-    limit = np.float32(2 - 2 * MIN_CORRELATION + 1e-3)
-    for start in range(0, len(rows), BLOCK):
-        block, block_squares = invariants[start : start + BLOCK], squares[start : start + BLOCK, None]
-        for other in range(start, len(rows), BLOCK):
-            product = block @ invariants[other : other + BLOCK].T
-            product *= -2
-            product += block_squares
-            product += squares[other : other + BLOCK]
-            for a, b in np.argwhere(product <= limit):
-                if start + a < other + b:
-                    yield int(start + a), int(other + b)
+    starts = range(0, len(rows), BLOCK)
+    coefficients = np.empty((len(rows), LOW_FREQUENCIES, LOW_FREQUENCIES), np.float32)
+    # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is one product of matrices: (-2 a, |a|^2, 1) with (b, 1, |b|^2).
+    terms = np.ones((len(rows), LOW_FREQUENCIES**2 + 1), np.float32)
+    for start in starts:
+        block = slice(start, start + BLOCK)
+        coefficients[block] = _coefficients(thumbnails[rows[block]])
+        terms[block, :-2] = _invariants(coefficients[block])
+        terms[block, -1] = (terms[block, :-2] ** 2).sum(axis=1)
+
+    def judge(start: int) -> list[tuple[int, int, float]]:
+        pairs = rows[_close_to(terms, coefficients, start)]
+        found: list[tuple[int, int, float]] = []
+        for i in range(0, pairs.shape[1], BLOCK):
+            first, second = pairs[:, i : i + BLOCK]
+            correlations = best_correlations(thumbnails[first], thumbnails[second])
+            near = correlations >= MIN_CORRELATION
+            found += zip(first[near].tolist(), second[near].tolist(), correlations[near].tolist(), strict=True)
+        return found
+
+    # A thread of ours per core, and none of the library's: those wait for each other at every one of many products.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_workers()) as executor:
+        for found in executor.map(judge, starts):
+            yield from found
 
 
-def _invariants(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 32, 32) uint8 -> (N, 63) float32: the low frequencies of each, the same in all eight symmetries."""
+def _close_to(terms: NDArray[np.float32], coefficients: NDArray[np.float32], start: int) -> NDArray[np.int64]:
+    """(2, M): pairs first < second that may be near-duplicates, as positions; first is in the block from ``start``."""
+    block, found = terms[start : start + BLOCK], []
+    left = np.concatenate([-2 * block[:, :-2], block[:, -1:], block[:, -2:-1]], axis=1)
+    for other in range(start, len(terms), BLOCK):
+        close = left @ terms[other : other + BLOCK].T <= MAX_SQUARED_DISTANCE
+        a, b = np.divmod(np.flatnonzero(close), close.shape[1])
+        pairs = np.stack([a + start, b + other])
+        pairs = pairs[:, pairs[0] < pairs[1]]
+        a, b = (coefficients[i] for i in pairs)
+        squared = (a**2).sum(axis=(1, 2)) + (b**2).sum(axis=(1, 2)) - 2 * _best_products(_parities(a), _parities(b))
+        found.append(pairs[:, squared <= MAX_SQUARED_DISTANCE])
+    return np.concatenate(found, axis=1)
+
+
+def _parities(coefficients: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """The coefficients of frequencies that are even or odd in each axis, which is what :func:`_best_products` takes."""
+    return tuple(coefficients[:, u::2, v::2] for u in (0, 1) for v in (0, 1))
+
+
+def _coefficients(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, 32, 32) uint8 -> (N, 8, 8) float32: the low frequencies of each at zero mean and unit norm."""
     grey = thumbnails.astype(np.float32)
     grey -= grey.mean(axis=(1, 2), keepdims=True)
     grey /= np.sqrt((grey**2).sum(axis=(1, 2), keepdims=True))
     transform = _cosine_transform()
-    coefficients = np.abs(transform @ grey @ transform.T)
+    return np.asarray(transform @ grey @ transform.T)
+
+
+def _invariants(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 8, 8) -> (N, 63) float32, the same in all eight symmetries.
+
+    Mirroring an image changes signs of coefficients and a quarter turn also exchanges the two axes. Hence absolute
+    values, each pair (u, v), (v, u) in order of size; neither moves two vectors further apart.
+    """
+    magnitudes = np.abs(coefficients)
     above, right = np.triu_indices(LOW_FREQUENCIES, 1)
-    one, other = coefficients[:, above, right], coefficients[:, right, above]
-    diagonal = np.diagonal(coefficients, axis1=1, axis2=2)[:, 1:]  # without the mean
+    one, other = magnitudes[:, above, right], magnitudes[:, right, above]
+    diagonal = np.diagonal(magnitudes, axis1=1, axis2=2)[:, 1:]  # without the mean
     return np.concatenate([np.maximum(one, other), np.minimum(one, other), diagonal], axis=1)
 
 

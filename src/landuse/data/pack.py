@@ -19,7 +19,7 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from landuse.data import quality, split
 from landuse.data.archive import accepted_checksums, local_path
 from landuse.data.duplicates import find_pairs, group_numbers
 from landuse.data.identity import recall, remember, signature
+from landuse.data.rows import Rows
 from landuse.data.scan import Scan, scan
 from landuse.data.sources import Source, class_of, open_source
 from landuse.data.split import SPLITS, Split
@@ -239,7 +240,8 @@ def _build(packs: Path, source: Source, config: DataConfig) -> Path:
     try:
         scanned = scan(source, config.image_size, _made(temporary / "scan"))
         fingerprint = _fingerprint(source.identify(scanned.digests), config)
-        _write_pack(temporary, source.paths, scanned, fingerprint, config)
+        with scanned.images, scanned.thumbnails:
+            _write_pack(temporary, source.paths, scanned, fingerprint, config)
         shutil.rmtree(temporary / "scan")
         folder = _folder(packs, config, fingerprint)
         if not (folder / "pack.json").is_file():  # there already when files were touched and not changed
@@ -266,7 +268,7 @@ def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str,
     _write_index(folder / "index.csv", paths, parts, groups)
     split.write_lists(folder / "split", paths, parts)
     write_json(folder / "quality.json", quality.to_json(scanned.findings, paths, pairs, leaks))
-    mean, std = channel_statistics(np.load(folder / "train.npy", mmap_mode="r"))
+    mean, std = channel_statistics(_blocks(scanned.images, parts["train"]))
     content = {
         "format": FORMAT,
         "name": config.name,
@@ -283,14 +285,19 @@ def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str,
     write_json(folder / "pack.json", content)
 
 
-def _write_images(path: Path, images: NDArray[np.uint8], members: list[int]) -> None:
+def _write_images(path: Path, images: Rows, members: list[int]) -> None:
     """Write rows ``members`` of ``images``, in their order, as one array."""
     # Plain writes and no memory map: on a full disk they fail with an error, while a map ends the process.
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(members), *images.shape[1:])}
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(members), ROWS):
-            file.write(images[members[start : start + ROWS]].data)
+        for block in _blocks(images, members):
+            file.write(block.data)
+
+
+def _blocks(images: Rows, members: list[int]) -> Iterator[NDArray[np.uint8]]:
+    for start in range(0, len(members), ROWS):
+        yield images[members[start : start + ROWS]]
 
 
 def _write_index(path: Path, paths: Sequence[str], parts: Split, groups: Sequence[int]) -> None:
@@ -304,14 +311,13 @@ def _write_index(path: Path, paths: Sequence[str], parts: Split, groups: Sequenc
                 writer.writerow([name, row, paths[i], class_of(paths[i]), group])
 
 
-def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel of (N, H, W, 3) uint8 images, on the scale 0..1.
+def channel_statistics(blocks: Iterable[NDArray[np.uint8]]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of all images in blocks of (N, H, W, 3) uint8, on the scale 0..1.
 
     From a histogram of the 256 values, so it is exact, the same on every machine, and reads the images once.
     """
     histogram = np.zeros((3, 256), dtype=np.int64)
-    for start in range(0, len(images), ROWS):
-        block = np.ascontiguousarray(images[start : start + ROWS])
+    for block in blocks:
         rows = Image.fromarray(block.reshape(-1, block.shape[2], 3))
         histogram += np.array(rows.histogram()).reshape(3, 256)  # Pillow counts several times faster than numpy
     values = np.arange(256, dtype=np.int64)

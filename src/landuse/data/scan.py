@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from landuse.data.decode import THUMBNAIL_PX, UnusableImageError
 from landuse.data.quality import Findings
+from landuse.data.rows import Rows
 from landuse.data.sources import Source
+from landuse.data.workers import num_workers
 
 CHUNK = 32  # images per task
 FEW = 256  # images for which processes would take longer to start than to work
@@ -45,8 +47,8 @@ class Row:
 class Scan:
     """All images of a source, in its order; rows of images that cannot be used hold nothing."""
 
-    images: NDArray[np.uint8]  # (N, size, size, 3) RGB, memory-mapped
-    thumbnails: NDArray[np.uint8]  # (N, 32, 32) grey, memory-mapped
+    images: Rows  # (N, size, size, 3) RGB
+    thumbnails: Rows  # (N, 32, 32) grey
     usable: list[int]
     digests: list[bytes]
     findings: Findings
@@ -75,9 +77,7 @@ def scan(source: Source, size_px: int, folder: Path) -> Scan:
                     findings.add_image(source.paths[row.index], row.width, row.height, row.notes)
                 else:
                     findings.unusable[source.paths[row.index]] = row.problem
-    # Plain writes above and a read-only map here: on a full disk the former fail with an error, while writing through
-    # a map would end the process.
-    images, thumbnails = (np.memmap(folder / name, np.uint8, "r", shape=shape) for name, shape in shapes.items())
+    images, thumbnails = (Rows(folder / name, shape) for name, shape in shapes.items())
     return Scan(images, thumbnails, sorted(usable), digests, findings)
 
 
@@ -119,7 +119,7 @@ def _read_chunk(indices: list[int]) -> list[Row]:
 
 @contextmanager
 def _executor(source: Source, size_px: int, folder: Path) -> Iterator[Executor]:
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = num_workers()
     arguments = (source, size_px, folder)
     executor: Executor
     if source.holds_the_lock and len(source.paths) >= FEW and workers > 1:

@@ -1,0 +1,129 @@
+"""How fast images are packed, against what the cores can decode and resize, and how much memory that takes.
+
+    python -m benchmarks.preprocess [counts=1000,10000,100000] [size=64] [pairs=3] [archive=UCMerced_LandUse.zip]
+
+Cuts as many JPEG tiles as each count says out of the images of an archive (or of the embedded dataset), then runs in
+turn, each in a process of its own: threads that decode and resize them and keep nothing, and `landuse.preprocess`. A
+third run finds everything unchanged. Prints medians, and the ratio pair by pair; memory is the process's peak resident
+set, mapped files included.
+"""
+
+import io
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from landuse.data.synthetic import CLASSES, draw_scene
+
+TILE_PX = 64
+NUM_CLASSES = 20
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print a table."""
+    options = dict(argument.split("=", 1) for argument in arguments)
+    if "decode" in options:
+        print(decode_all(Path(options["decode"]), int(options["size"])))
+        return
+    size, pairs = int(options.get("size", 64)), int(options.get("pairs", 3))
+    print("images   decode/s   packed/s   ratio (min-max)      whole command   unchanged   peak memory")
+    for count in (int(text) for text in options.get("counts", "1000,10000,100000").split(",")):
+        with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
+            root = Path(name) / "images"
+            write_tiles(root, count, options.get("archive"))
+            print(measure(root, Path(name), count, size, pairs), flush=True)
+
+
+def measure(root: Path, folder: Path, count: int, size: int, pairs: int) -> str:
+    """One row of the table."""
+    decoded, packed, walls, peaks, unchanged = [], [], [], [], []
+    for pair in range(pairs):
+        output, *_ = run("benchmarks.preprocess", f"decode={root}", f"size={size}")
+        decoded.append(count / float(output))
+        overrides = ["data=folder", f"data.root={root}", f"data.home={folder}/home{pair}", f"data.image_size={size}"]
+        output, seconds, peak = run("landuse.preprocess", *overrides)
+        found = re.search(r"packed in ([\d.]+) s", output)
+        assert found is not None, output
+        packed.append(count / float(found[1]))
+        walls.append(seconds)
+        peaks.append(peak)
+        unchanged.append(run("landuse.preprocess", *overrides)[1])
+    ratios = [b / a for a, b in zip(decoded, packed, strict=True)]
+    m = statistics.median
+    return (
+        f"{count:6d} {m(decoded):10.0f} {m(packed):10.0f}   {m(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        f"{m(walls):18.1f} s {m(unchanged):10.2f} s {m(peaks) / 2**20:9.0f} MiB"
+    )
+
+
+def run(module: str, *arguments: str) -> tuple[str, float, int]:
+    """Output, seconds from start to end, and peak resident bytes of a process."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, output
+    return output, time.perf_counter() - started, usage.ru_maxrss * 1024
+
+
+def decode_all(root: Path, size: int) -> float:
+    """Seconds in which the cores read, decode and resize all images below ``root`` and keep none."""
+    paths = sorted(root.rglob("*.jpg"))
+
+    def decode(part: list[Path]) -> None:
+        for path in part:
+            with Image.open(io.BytesIO(path.read_bytes())) as image:
+                np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
+
+    parts = [paths[i : i + 32] for i in range(0, len(paths), 32)]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
+        list(executor.map(decode, parts))
+    return time.perf_counter() - started
+
+
+def write_tiles(root: Path, count: int, archive: str | None) -> None:
+    """Tiles of random photographs at random places, brightness and turn."""
+    draws = random.Random(0)
+    photographs = list(_photographs(archive))
+    for i in range(count):
+        image = draws.choice(photographs)
+        x, y = (draws.randrange(side - TILE_PX + 1) for side in image.size)
+        percent = draws.randint(70, 130)
+        tile = image.crop((x, y, x + TILE_PX, y + TILE_PX)).point(
+            [min(255, v * percent // 100) for v in range(256)] * 3
+        )
+        path = root / f"class{i % NUM_CLASSES:02d}" / f"{i:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tile.save(path, quality=90)
+
+
+def _photographs(archive: str | None) -> Iterator[Image.Image]:
+    if archive is None:
+        for name in CLASSES:
+            for number in range(10):
+                yield Image.fromarray(draw_scene(name, 0, number, 256))
+        return
+    with zipfile.ZipFile(archive) as file:
+        names = [name for name in file.namelist() if name.lower().endswith((".jpg", ".tif", ".png"))]
+        for name in names:
+            yield Image.open(io.BytesIO(file.read(name))).convert("RGB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
