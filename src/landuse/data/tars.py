@@ -155,9 +155,9 @@ class _Member(tarfile.TarInfo):
     """Only two zero blocks end an archive: tarfile takes a damaged or missing header for its end as well."""
 
     @classmethod
-    def frombuffer(cls, buf: bytes | bytearray, encoding: str | None, errors: str | None) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
-            return super().frombuffer(buf, encoding, errors)  # type: ignore[misc, no-any-return]  # documented, not typed
+            return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise
