@@ -14,16 +14,19 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from landuse.config.schema import ArchiveConfig, DataConfig
 from landuse.data import judge, tars, zips
 from landuse.data.archive import VerifiedArchive
 from landuse.data.entries import Archive, open_archive
 from landuse.data.judge import ARCHIVE_ERRORS
+from landuse.data.pack import make
 from landuse.data.scan import scan
 from landuse.data.sources import ArchiveSource
 from landuse.errors import UserError
@@ -345,6 +348,14 @@ def test_a_compressed_tar_that_unpacks_too_well(
     refused(tarred(tmp_path / "x", members, compression), "'video.bin'", "more than 200 times")
 
 
+def test_a_link_that_is_no_plain_one(tmp_path: Path) -> None:
+    link = unix("b/1.png", stat.S_IFLNK | 0o777)
+    long = zipped(tmp_path / "x.zip", [("a/1.png", b"1"), (link, b"x/" * 3000)])
+    refused(long, "'b/1.png'", "link to a name of 6,000 bytes")
+    damaged = zipped(tmp_path / "x.zip", [("a/1.png", b"1"), (link, b"../a/1.png")])
+    refused(patched(damaged, b"../a/1.png", b"../a/2.png"), "'b/1.png'", "link that cannot be read .*checksum")
+
+
 def test_a_tar_that_claims_what_it_does_not_hold(tmp_path: Path) -> None:
     """Refused by its header: nothing is unpacked in search of the 7 GB."""
     info = tarfile.TarInfo("a/huge.png")
@@ -579,8 +590,9 @@ def test_the_door_refuses_what_shows_late(tmp_path: Path, command: Run) -> None:
     assert not list((tmp_path / "home" / "packs").iterdir())
 
 
-def test_the_door_takes_a_folder(tmp_path: Path, command: Run) -> None:
+def test_the_folder_is_part_of_the_identity(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", IMAGES.items())
-    for folder in ("x/train", "x/test", "x/train"):
-        assert preprocess(command, path, f"data.archive.folder={folder}")[0] == 0
-    assert len(list((tmp_path / "home" / "packs").iterdir())) == 2
+    archive = ArchiveConfig(url=path.as_uri(), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    config = DataConfig(name="x", source="archive", home=str(tmp_path), image_size=16, archive=archive)
+    packs = [make(replace(config, archive=replace(archive, folder=f"x/{name}"))) for name in ("train", "test", "train")]
+    assert packs[0].folder == packs[2].folder != packs[1].folder

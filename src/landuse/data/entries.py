@@ -63,7 +63,8 @@ def open_archive(path: Path, wanted: Wanted) -> Archive:
             return ZipArchive(path, wanted)
         return TarArchive(path, wanted)
     except ARCHIVE_ERRORS as error:
-        raise UserError(f"{path} cannot be read as a zip or tar archive: {_diagnosis(head, error)}.") from error
+        cure = "Give a whole zip or tar (also .tar.gz, .tar.bz2, .tar.xz)."
+        raise UserError(f"{path} cannot be read as a zip or tar archive: {_diagnosis(head, error)}. {cure}") from error
 
 
 def _diagnosis(head: bytes, error: Exception) -> str:
@@ -73,5 +74,5 @@ def _diagnosis(head: bytes, error: Exception) -> str:
         if head.lstrip().lower().startswith(start.lower()):
             return f"it is {what}"
     if head.startswith(b"PK\3\4") and not isinstance(error, zipfile.BadZipFile):
-        return "it is a zip archive whose end with the directory is missing. Get it anew"
+        return "it is a zip archive whose end with the directory is missing"
     return str(error)

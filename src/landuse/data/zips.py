@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from landuse.data.judge import MAX_ENTRIES, MAX_NAME, REPACK, Judge, Wanted, refusal
+from landuse.data.judge import ARCHIVE_ERRORS, MAX_ENTRIES, MAX_NAME, REPACK, Judge, Wanted, refusal
 
 MAX_DIRECTORY_BYTES = 1 << 30  # held in memory while it is read; MAX_ENTRIES of 500 bytes
 DIRECTORY_ENTRY = b"PK\1\2"
@@ -98,9 +98,14 @@ class ZipArchive:
 
     def _link(self, info: zipfile.ZipInfo, judge: Judge) -> str:
         """The target of a symbolic link, which is the content of its entry."""
+        name = info.orig_filename
+        _judge_content(name, info, judge)
         if max(info.file_size, info.compress_size) > MAX_NAME:
-            raise judge.refuse(info.orig_filename, f"is a link to a name of {info.file_size:,} bytes")
-        return self._content(info).decode("utf-8", "surrogateescape")
+            raise judge.refuse(name, f"is a link to a name of {info.file_size:,} bytes")
+        try:
+            return self._content(info).decode("utf-8", "surrogateescape")
+        except ARCHIVE_ERRORS as error:
+            raise judge.refuse(name, f"is a link that cannot be read ({error})", "Get the archive anew.") from error
 
     def _content(self, info: zipfile.ZipInfo) -> bytes:
         descriptor, start = self._file.fileno(), info.header_offset
