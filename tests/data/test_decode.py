@@ -122,6 +122,14 @@ def test_unusable_images_are_named_with_the_reason(content: bytes, reason: str, 
     assert capfd.readouterr().err == ""  # Pillow says nothing of its own
 
 
+def test_a_picture_that_unpacks_to_gigabytes_is_refused_by_its_header() -> None:
+    bomb = bytearray(png(PIXELS))
+    bomb[16:24] = struct.pack(">II", 60_000, 60_000)
+    bomb[29:33] = struct.pack(">I", zlib.crc32(bomb[12:29]))
+    with pytest.raises(UnusableImageError, match="3600000000 pixels"):
+        decode(bytes(bomb), "x", 16)
+
+
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
 def test_deep_images_need_a_range(kind: type) -> None:
     content = encoded(Image.fromarray(np.linspace(0, 3000, 256).reshape(16, 16).astype(kind)), "TIFF")

@@ -68,6 +68,7 @@ class ArchiveConfig:
     url: str | None = None  # https://, http:// or file://
     sha256: str | None = None  # of your own archive; replaces the registered checksums below
     checksums: list[str] = field(default_factory=list)  # registered contents, "md5:<hex>" or "sha256:<hex>"
+    folder: str | None = None  # the folder in the archive that holds the class folders; null: the only one there is
 
 
 @dataclass

@@ -37,7 +37,7 @@ from landuse.data.duplicates import find_pairs, group_numbers
 from landuse.data.identity import recall, remember, signature
 from landuse.data.rows import Rows
 from landuse.data.scan import Scan, scan
-from landuse.data.sources import Source, class_of, open_source
+from landuse.data.sources import Source, archive_identity, class_of, open_source
 from landuse.data.split import SPLITS, Split
 from landuse.errors import UserError
 from landuse.files import write_json
@@ -150,11 +150,11 @@ def _known_identities(config: DataConfig) -> list[str | None]:
     """
     if config.source != "archive":
         return []
-    accepted = accepted_checksums(config.archive)
+    accepted = [archive_identity(checksum, config.archive.folder) for checksum in accepted_checksums(config.archive)]
     local = _local_archive(config)
     if local is None:
         return list(accepted)
-    known = recall(Path(config.home), f"archive {local}", signature([local]) if local.is_file() else None)
+    known = recall(Path(config.home), _subject(local, config), signature([local]) if local.is_file() else None)
     return [known] if known in accepted else []
 
 
@@ -163,8 +163,13 @@ def _open_source(config: DataConfig) -> Source:
     seen = signature([local]) if local is not None and local.is_file() else None  # before it is verified
     source = open_source(config)
     if local is not None and source.identity is not None:
-        remember(Path(config.home), f"archive {local}", seen, source.identity)
+        remember(Path(config.home), _subject(local, config), seen, source.identity)
     return source
+
+
+def _subject(local: Path, config: DataConfig) -> str:
+    """What the identity of a local archive is remembered by."""
+    return archive_identity(f"archive {local}", config.archive.folder)
 
 
 def _local_archive(config: DataConfig) -> Path | None:
@@ -254,7 +259,7 @@ def _build(packs: Path, source: Source, config: DataConfig) -> Path:
 
 def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str, config: DataConfig) -> None:
     if not scanned.usable:
-        path, reason = next(iter(scanned.findings.unusable.items()))
+        path, reason = min(scanned.findings.unusable.items())
         raise UserError(f"None of the {len(paths)} images can be used; the first: {path} {reason}")
     pairs = find_pairs(scanned.thumbnails, scanned.images, scanned.usable, config.quality.duplicates)
     links = [(pair.first, pair.second) for pair in pairs]

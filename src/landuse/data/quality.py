@@ -26,9 +26,8 @@ class Findings:
         self.sizes[width, height] += 1
         for note in notes:
             self.conversions[note] += 1
-            examples = self.examples.setdefault(note, [])
-            if len(examples) < MAX_EXAMPLES:
-                examples.append(path)
+            # The first by name, in whatever order images arrive: a zip, a tar and a folder are read in different ones.
+            self.examples[note] = sorted([*self.examples.get(note, []), path])[:MAX_EXAMPLES]
 
 
 def to_json(findings: Findings, paths: Sequence[str], pairs: Sequence[Pair], leaks: Sequence[Leak]) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def to_json(findings: Findings, paths: Sequence[str], pairs: Sequence[Pair], lea
         "num_images": findings.num_images,
         "unusable": [{"path": path, "reason": reason} for path, reason in sorted(findings.unusable.items())],
         "conversions": [
-            {"what": note, "images": count, "examples": sorted(findings.examples[note])}
+            {"what": note, "images": count, "examples": findings.examples[note]}
             for note, count in sorted(findings.conversions.items())
         ],
         "sizes": [

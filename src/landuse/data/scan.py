@@ -1,15 +1,15 @@
 """Decoding every image once, in parallel, into one file: the costly part of packing.
 
 Threads share the work: Pillow lets go of Python's lock while it decodes and resizes, and a thread starts at once and
-hands nothing over. Drawing the embedded dataset holds the lock, so that is done by processes.
+hands nothing over. They share the source as well; of a compressed tar, which is one stream, they fetch in turns.
+Drawing the embedded dataset holds the lock, so that is done by processes.
 """
 
-import copy
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,17 +81,45 @@ def scan(source: Source, size_px: int, folder: Path) -> Scan:
     return Scan(images, thumbnails, sorted(usable), digests, findings)
 
 
+class _Turns:
+    """Hands out the images of a stream in its order, the next one once the file of the last has been fetched.
+
+    Unlike images assigned beforehand, these never make a thread that is ahead wait for or overtake another.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._order, self._lock = source, iter(source.reading_order), threading.Lock()
+
+    def fetch_next(self) -> tuple[int, bytes | UnusableImageError]:
+        with self._lock:
+            return _fetch(self._source, next(self._order))
+
+
+def _fetch(source: Source, index: int) -> tuple[int, bytes | UnusableImageError]:
+    try:
+        return index, source.fetch(index)
+    except UnusableImageError as error:
+        return index, error
+
+
 class _Reader:
     """One worker's view of the source and the files."""
 
-    def __init__(self, source: Source, size_px: int, folder: Path) -> None:
-        # Pickling and copying drop open files, so that each worker has its own position in the archive.
-        self._source, self._size_px = copy.copy(source), size_px
+    def __init__(self, source: Source, size_px: int, folder: Path, turns: _Turns | None) -> None:
+        self._source, self._size_px, self._turns = source, size_px, turns
         self._images, self._thumbnails = (FileIO(folder / name, "r+") for name in (IMAGES, THUMBNAILS))
 
-    def row(self, index: int) -> Row:
+    def rows(self, indices: Sequence[int]) -> list[Row]:
+        """As many images as there are indices: these, or of a stream whichever are next."""
+        if self._turns is None:
+            return [self._row(*_fetch(self._source, i)) for i in indices]
+        return [self._row(*self._turns.fetch_next()) for _ in indices]
+
+    def _row(self, index: int, content: bytes | UnusableImageError) -> Row:
         try:
-            decoded = self._source.read(index, self._size_px)
+            if isinstance(content, UnusableImageError):
+                raise content
+            decoded = self._source.decode(index, content, self._size_px)
         except UnusableImageError as error:
             return Row(index, 0, 0, (), error.digest, error.reason)
         for file, values in ((self._images, decoded.pixels), (self._thumbnails, decoded.thumbnail)):
@@ -109,12 +137,13 @@ def _write_at(file: FileIO, offset: int, values: NDArray[np.uint8]) -> None:
 _worker = threading.local()
 
 
-def _start(source: Source, size_px: int, folder: Path) -> None:
-    _worker.reader = _Reader(source, size_px, folder)
+def _start(source: Source, size_px: int, folder: Path, turns: _Turns | None = None) -> None:
+    _worker.reader = _Reader(source, size_px, folder, turns)
 
 
-def _read_chunk(indices: list[int]) -> list[Row]:
-    return [_worker.reader.row(i) for i in indices]
+def _read_chunk(indices: Sequence[int]) -> list[Row]:
+    rows: list[Row] = _worker.reader.rows(indices)
+    return rows
 
 
 @contextmanager
@@ -126,7 +155,8 @@ def _executor(source: Source, size_px: int, folder: Path) -> Iterator[Executor]:
         # Spawned, because forking after threads have started can deadlock.
         executor = ProcessPoolExecutor(workers, get_context("spawn"), _start_process, arguments)
     else:
-        executor = ThreadPoolExecutor(workers, "decode", _start, arguments)
+        turns = _Turns(source) if source.is_stream else None
+        executor = ThreadPoolExecutor(workers, "decode", _start, (*arguments, turns))
     try:
         yield executor
     finally:

@@ -4,15 +4,10 @@ An archive is read in place and never unpacked, so nothing in it can write outsi
 """
 
 import hashlib
-import lzma
 import os
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
@@ -21,24 +16,24 @@ from landuse.config.schema import DataConfig, SyntheticConfig
 from landuse.data import synthetic
 from landuse.data.archive import VerifiedArchive, obtain
 from landuse.data.decode import Decoded, UnusableImageError, decode, make_thumbnail
+from landuse.data.entries import open_archive
 from landuse.data.identity import recall, remember, signature
+from landuse.data.judge import ARCHIVE_ERRORS, shown
 from landuse.errors import UserError
 
-# What zipfile, tarfile and their decompressors raise on damaged, encrypted or exotic archives.
-ARCHIVE_ERRORS = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError,
-    NotImplementedError,
-)  # fmt: skip
 ValueRange = Sequence[float] | None
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
+EXPECTED = f"Expected one folder per class with images ({', '.join(IMAGE_SUFFIXES)}) in it"
+SHOWN_FOLDERS = 5  # in a message
 
 
 class Source(Protocol):
-    """A dataset before packing. Pickled into worker processes, so it opens its files anew in each."""
+    """A dataset before packing. Shared by threads, and pickled into worker processes."""
 
     identity: str | None  # names the content: equal identities mean equal images; None: see identify()
     paths: list[str]  # "class/name.ext", relative to the folder of class folders, sorted
     holds_the_lock: bool  # reading computes in Python, so that threads would wait for each other
+    is_stream: bool = False  # fetching out of reading order is dear, so that threads must take turns
 
     @property
     def reading_order(self) -> Sequence[int]:
@@ -47,6 +42,14 @@ class Source(Protocol):
 
     def read(self, index: int, size_px: int) -> Decoded:
         """Image ``paths[index]`` as it is packed; UnusableImageError names one that cannot be used."""
+        return self.decode(index, self.fetch(index), size_px)
+
+    def fetch(self, index: int) -> bytes:
+        """The file of an image, for :meth:`decode`; UnusableImageError if it cannot be read."""
+        ...
+
+    def decode(self, index: int, content: bytes, size_px: int) -> Decoded:
+        """The image in a file that was fetched; UnusableImageError if there is none."""
         ...
 
     def identify(self, digests: Sequence[bytes]) -> str:
@@ -60,7 +63,7 @@ def open_source(config: DataConfig) -> Source:
         return SyntheticSource(config.synthetic)
     home, value_range = Path(config.home), config.quality.value_range
     if config.source == "archive":
-        return ArchiveSource(obtain(config.archive, home), value_range)
+        return ArchiveSource(obtain(config.archive, home), value_range, config.archive.folder)
     assert config.root is not None
     return FolderSource(Path(config.root), home, value_range)
 
@@ -70,7 +73,7 @@ def class_of(path: str) -> str:
     return path.partition("/")[0]
 
 
-class SyntheticSource:
+class SyntheticSource(Source):
     """The embedded dataset: scenes drawn at the size that is asked for."""
 
     holds_the_lock = True
@@ -86,7 +89,10 @@ class SyntheticSource:
     def reading_order(self) -> Sequence[int]:
         return range(len(self.paths))
 
-    def read(self, index: int, size_px: int) -> Decoded:
+    def fetch(self, index: int) -> bytes:
+        return b""  # nothing to read: drawn
+
+    def decode(self, index: int, content: bytes, size_px: int) -> Decoded:
         name, _, file = self.paths[index].partition("/")
         pixels = synthetic.draw_scene(name, self._seed, int(file[len(name) : -len(".png")]), size_px)
         return Decoded(pixels, make_thumbnail(Image.fromarray(pixels)), size_px, size_px)
@@ -96,7 +102,7 @@ class SyntheticSource:
         return self.identity
 
 
-class FolderSource:
+class FolderSource(Source):
     """A folder in which some folder holds one folder of images per class."""
 
     holds_the_lock = False
@@ -106,7 +112,8 @@ class FolderSource:
         Args:
             home: where the identity of an unchanged folder is remembered.
         """
-        self.paths, prefix = _class_tree(_files_below(root), f"data.root={root}")
+        names = [name for name in _files_below(root) if _is_image(name)]
+        self.paths, prefix = _class_tree(names, f"data.root={root}", lambda folder: f"data.root={root / folder}")
         self._root, self._home, self._value_range = root / prefix, home, value_range
         self._signature = signature(self._root / path for path in self.paths)
         self.identity = recall(home, self._subject, self._signature)
@@ -119,18 +126,21 @@ class FolderSource:
     def reading_order(self) -> Sequence[int]:
         return range(len(self.paths))
 
-    def read(self, index: int, size_px: int) -> Decoded:
+    def fetch(self, index: int) -> bytes:
         path = self._root / self.paths[index]
         try:
-            content = path.read_bytes()
+            return path.read_bytes()
         except OSError as error:
             raise UnusableImageError(str(path), f"cannot be read ({error.strerror}): repair or remove it.") from error
+
+    def decode(self, index: int, content: bytes, size_px: int) -> Decoded:
         digest = hashlib.sha256(content).digest() if self.identity is None else b""
         try:
-            return replace(decode(content, str(path), size_px, self._value_range), digest=digest)
+            decoded = decode(content, str(self._root / self.paths[index]), size_px, self._value_range)
         except UnusableImageError as error:
             error.digest = digest
             raise
+        return replace(decoded, digest=digest)
 
     def identify(self, digests: Sequence[bytes]) -> str:
         """By content: a copy elsewhere has the same identity, an edited image another."""
@@ -142,57 +152,62 @@ class FolderSource:
         return identity
 
 
-class ArchiveSource:
+class ArchiveSource(Source):
     """A zip or tar archive in which some folder holds one folder of images per class."""
 
     holds_the_lock = False
 
-    def __init__(self, archive: VerifiedArchive, value_range: ValueRange = None) -> None:
+    def __init__(self, archive: VerifiedArchive, value_range: ValueRange = None, folder: str | None = None) -> None:
+        """
+        Args:
+            folder: the one that holds the class folders; None: the only one that does.
+
+        Raises:
+            UserError: an entry of the archive is refused, or its images do not lie in class folders.
+        """
         self._path, self._value_range = archive.path, value_range
-        self.identity: str | None = archive.checksum
-        try:
-            names = self._names()
-        except ARCHIVE_ERRORS as error:
-            raise UserError(f"{self._path} cannot be read as a zip or tar archive ({error}).") from error
-        self.paths, self._prefix = _class_tree(list(dict.fromkeys(names)), str(self._path))
-
-    def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_zip", "_tar")}
-
-    @cached_property
-    def _zip(self) -> zipfile.ZipFile | None:
-        return zipfile.ZipFile(self._path) if zipfile.is_zipfile(self._path) else None
-
-    @cached_property
-    def _tar(self) -> tarfile.TarFile:
-        return tarfile.open(self._path)
-
-    def _names(self) -> list[str]:
-        if self._zip is not None:
-            return [entry.filename for entry in self._zip.infolist() if not entry.is_dir()]
-        return [entry.name for entry in self._tar.getmembers() if entry.isfile() or entry.islnk()]
+        self.identity: str | None = archive_identity(archive.checksum, folder)
+        folder = None if folder is None else _normal(folder)
+        self._archive = open_archive(archive.path, _is_image)
+        self.is_stream = self._archive.is_stream
+        names = list(self._archive.names)
+        if not names and self._archive.others:
+            held = ", ".join(shown(name) for name in self._archive.others)
+            raise UserError(
+                f"{self._path}: no images found, but {held}. {EXPECTED}; of an archive within it, give the inner one."
+            )
+        self.paths, self._prefix = _class_tree(names, str(self._path), "data.archive.folder={}".format, folder)
+        index = {self._prefix + path: i for i, path in enumerate(self.paths)}
+        self._order = [index[name] for name in names if name in index]
 
     @property
     def reading_order(self) -> Sequence[int]:
-        return range(len(self.paths))
+        return self._order
 
-    def read(self, index: int, size_px: int) -> Decoded:
+    def fetch(self, index: int) -> bytes:
         name = self._prefix + self.paths[index]
         try:
-            if self._zip is not None:
-                content = self._zip.read(name)
-            else:
-                member = self._tar.extractfile(name)
-                assert member is not None
-                content = member.read()
+            return self._archive.read(name)
         except ARCHIVE_ERRORS as error:
             origin = f"{name} in {self._path}"
             raise UnusableImageError(origin, f"cannot be read ({error}): the archive is damaged.") from error
-        return decode(content, f"{name} in {self._path}", size_px, self._value_range)
+
+    def decode(self, index: int, content: bytes, size_px: int) -> Decoded:
+        return decode(content, f"{self._prefix}{self.paths[index]} in {self._path}", size_px, self._value_range)
 
     def identify(self, digests: Sequence[bytes]) -> str:
         assert self.identity is not None
         return self.identity
+
+
+def archive_identity(checksum: str, folder: str | None) -> str:
+    """Which images an archive gives: its checksum, and the folder in it where one is chosen."""
+    return checksum if folder is None else f"{checksum}:folder={_normal(folder)}"
+
+
+def _normal(folder: str) -> str:
+    """A folder in an archive as the archive's listing names it; "" is the root."""
+    return "/".join(part for part in folder.split("/") if part not in ("", "."))
 
 
 def _files_below(root: Path) -> list[str]:
@@ -205,26 +220,36 @@ def _files_below(root: Path) -> list[str]:
     return names
 
 
-def _class_tree(names: list[str], origin: str) -> tuple[list[str], str]:
+def _class_tree(
+    names: list[str], origin: str, choose: Callable[[str], str], folder: str | None = None
+) -> tuple[list[str], str]:
     """The sorted "class/name.ext" of all images, and the prefix in front of the class folders.
+
+    Args:
+        names: of images.
+        choose: what to write in order to choose a folder.
+        folder: the chosen one; images elsewhere are left out. None: there must be only one.
 
     Raises:
         UserError: no image, fewer than two class folders, or class folders at different depths.
     """
-    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not _is_ignored(name)]
-    prefixes = {"/".join(PurePosixPath(name).parts[:-2]) for name in images if len(PurePosixPath(name).parts) >= 2}
+    prefixes = sorted({"/".join(name.split("/")[:-2]) for name in names if "/" in name})
+    listed = ", ".join(shown(prefix or ".") for prefix in prefixes[:SHOWN_FOLDERS])
+    listed += f" and {len(prefixes) - SHOWN_FOLDERS} more" if len(prefixes) > SHOWN_FOLDERS else ""
     if not prefixes:
-        raise UserError(
-            f"{origin}: no images found. Expected one folder per class with images ({', '.join(IMAGE_SUFFIXES)}) in it."
-        )
+        raise UserError(f"{origin}: no images found. {EXPECTED}.")
+    if folder is not None:
+        if folder not in prefixes:
+            raise UserError(f"{origin}: {choose(folder or '.')} holds no class folders; these do: {listed}.")
+        prefixes = [folder]
     if len(prefixes) > 1:
-        shown = ", ".join(f"'{prefix or '.'}'" for prefix in sorted(prefixes)[:3])
         raise UserError(
-            f"{origin}: class folders lie in several places ({shown}). All must lie side by side in one folder."
+            f"{origin}: class folders lie in several places ({listed}). Choose one, such as "
+            f"{choose(prefixes[0] or '.')}, or bring all side by side into one folder."
         )
-    prefix = f"{found}/" if (found := prefixes.pop()) else ""
+    prefix = f"{prefixes[0]}/" if prefixes[0] else ""
     paths = sorted(
-        name[len(prefix) :] for name in images if name.startswith(prefix) and name.count("/") == prefix.count("/") + 1
+        name[len(prefix) :] for name in names if name.startswith(prefix) and name.count("/") == prefix.count("/") + 1
     )
     classes = sorted({class_of(path) for path in paths})
     if len(classes) < 2:
@@ -232,7 +257,7 @@ def _class_tree(names: list[str], origin: str) -> tuple[list[str], str]:
     return paths, prefix
 
 
-def _is_ignored(name: str) -> bool:
-    """Hidden files, the resource forks that macOS adds, and names that point out of the archive."""
-    parts = PurePosixPath(name).parts
-    return name.startswith("/") or any(part.startswith((".", "__MACOSX")) for part in parts)
+def _is_image(path: str) -> bool:
+    """By its suffix; hidden files and the resource forks that macOS adds are none."""
+    is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
+    return path.lower().endswith(IMAGE_SUFFIXES) and not is_hidden
