@@ -1,14 +1,11 @@
 """The one logging set-up of every command: messages on stderr, the same with times in the run folder's log file."""
 
-import functools
 import logging
 import logging.handlers
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from landuse.progress import terminal
 
 NOISY_LIBRARIES = ("matplotlib", "PIL", "fontTools", "urllib3", "wandb", "torch", "filelock")
 KEPT_FOR_THE_FILE = 10_000  # records said before there is a run folder
@@ -41,14 +38,6 @@ def to_file(path: Path) -> None:
             handler.setTarget(file)
             handler.close()  # writes what it kept
             logging.getLogger().removeHandler(handler)
-
-
-@functools.cache
-def terminal() -> "Console":
-    """The one rich console on stderr: a progress bar and log lines keep clear of each other only on the same one."""
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def _install(handler: logging.Handler, form: str | None = None) -> None:
