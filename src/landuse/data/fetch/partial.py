@@ -39,7 +39,7 @@ class Partial:
         """Bytes received."""
         try:
             return self.path.stat().st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return 0
 
     @property
@@ -93,8 +93,8 @@ class Partial:
         if missing > free:
             self.discard()
             raise UserError(
-                f"{self.target.name} needs {missing} bytes ({shown_size(missing)}), but only {free} ({shown_size(free)})"
-                f" are free in {folder}: make room there, or choose another place with data.home=PATH."
+                f"{self.target.name} needs {missing} bytes ({shown_size(missing)}), but {free} ({shown_size(free)}) are"
+                f" free in {folder}: make room there, or choose another place with data.home=PATH."
             )
 
     def unwritable(self, error: OSError, length: int | None) -> UserError:
