@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from landuse.config.schema import ArchiveConfig
@@ -77,6 +79,11 @@ class Site:
         self.ends.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def has(self, path: str, *answers: Answer) -> str:
         """Let the path answer so, one after the other and then the last for ever; gives its address."""

@@ -296,6 +296,23 @@ def test_tls_where_there_is_none(site: Site, tmp_path: Path) -> None:
     fails(archive(f"https://127.0.0.1:{site.port}/a.zip", retries=0), tmp_path, "does not speak TLS", "http://")
 
 
+def test_untrusted_certificate(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography", reason="makes a certificate")
+    from tests.cloud.test_https import certificate
+
+    path, key = certificate(tmp_path)
+    site.speak_tls(path, key)
+    site.archive(whole())
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    config = archive(f"https://127.0.0.1:{site.port}/a.zip")
+    fails(config, tmp_path, f"certificate of 127.0.0.1:{site.port} is not trusted", "self-signed", "REQUESTS_CA_BUNDLE")
+    for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, str(path))
+            fails(config, tmp_path, "is not trusted", "127.0.0.1'")  # its signer is now, but it is another host's
+
+
 def test_closed_port(tmp_path: Path, waits: list[float]) -> None:
     fails(archive("http://127.0.0.1:9/a.zip"), tmp_path, "127.0.0.1:9 refuses the connection", "file://")
     assert len(waits) == 2
@@ -313,6 +330,14 @@ def test_proxy(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("http_proxy", "http://me:s3cret@127.0.0.1:9")
     message = fails(archive("http://far.invalid/b.zip", sha256="1" * 64), tmp_path, "through the proxy 127.0.0.1:9")
     assert "s3cret" not in message
+
+
+def test_proxy_refuses(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("https_proxy", f"http://me:s3cret@127.0.0.1:{site.port}")
+    message = fails(archive("https://far.invalid/a.zip"), tmp_path, f"the proxy 127.0.0.1:{site.port} refuses", "501")
+    assert "s3cret" not in message
+    assert waits == []
 
 
 @pytest.fixture

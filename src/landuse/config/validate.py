@@ -141,13 +141,13 @@ def _archive(data: DataConfig) -> Iterator[str]:
 
 
 def _address(key: str, url: str) -> Iterator[str]:
-    scheme, name = url.partition("://")[0], f"{key}={shown(url)}"
+    scheme, name = url.partition(":")[0], f"{key}={shown(url)}"
     if ":" not in url:
         yield f"{name} is a path: write {Path(url).absolute().as_uri()}"
     elif not _is_url(url):
         yield f"{name}: is no well-formed address (write special characters as %20 and so on)."
     elif scheme not in FORMS:
-        yield f"{name}: '{url.partition(':')[0]}' is not a scheme it can read; give {SCHEMES}."
+        yield f"{name}: '{scheme}' is not a scheme it can read; give {SCHEMES}."
     elif not re.fullmatch(FORMS[scheme][0], url):
         yield f"{name}: must be of the form {FORMS[scheme][1]}."
 
