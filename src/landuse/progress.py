@@ -82,8 +82,8 @@ def counting_bytes(name: str, start: int, total: int | None) -> Iterator[Callabl
 def size(num_bytes: int) -> str:
     """A number of bytes for people, in powers of ten as disks and networks are sold: "94.3 MB"."""
     number = float(num_bytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 999.95 or unit == "GB":
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if number < 999.95 or unit == "TB":
             return f"{num_bytes} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
         number /= 1000
     raise AssertionError

@@ -145,7 +145,7 @@ def test_refused_without_another_try(site: Site, tmp_path: Path, waits: list[flo
 
 
 def test_gone_in_between(site: Site, tmp_path: Path) -> None:
-    fails(site.archive(whole(breaks_at=AT), status(404)), tmp_path, "answers 404 (Not Found): it has no such file")
+    fails(site.archive(whole(breaks_at=AT), status(404)), tmp_path, "answers 404 (Not Found), as it has no such file")
     assert left(tmp_path) == []
 
 

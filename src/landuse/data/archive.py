@@ -183,7 +183,7 @@ def _verify(path: Path, config: ArchiveConfig, home: Path) -> str:
     cure = "if it is the archive you mean, give its checksum as data.archive.sha256"
     if accepted == _recorded(config, home):
         cure = f"if the dataset was changed on purpose, remove {_record(config, home)}"
-    cause = f"its content has the checksum sha256:{sha256}, expected {' or '.join(accepted)}: it is damaged or another"
+    cause = f"its content has the checksum sha256:{sha256}, expected {' or '.join(accepted)}, so it is another"
     raise FetchError(cause, cure, is_final=True)
 
 

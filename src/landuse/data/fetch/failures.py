@@ -45,10 +45,10 @@ def of_status(status: int, url: str, retry_after: str | None) -> FetchError:
     phrase = http.client.responses.get(status)
     answer = f"{name} ({phrase})" if phrase else name
     if status in NOT_THERE:
-        return FetchError(f"{answer}: it has no such file", "correct the address", is_final=True)
+        return FetchError(f"{answer}, as it has no such file", "correct the address", is_final=True)
     if status in (401, 403):
         cure = "check the address, the user and password in it, and whether a signed address has expired"
-        return FetchError(f"{answer}: the file is not open to everybody", cure)
+        return FetchError(f"{answer}, as the file is not open to everybody", cure)
     if status in TRY_AGAIN:
         wait_s = seconds_of(retry_after)
         asks = f" and asks to wait {wait_s:.0f} s" if wait_s else ""
