@@ -52,6 +52,7 @@ MISTAKES = {
     "kaggle page": (["data=landuse_scenes", "data.archive.url=kaggle://x"], ["kaggle://x", "kaggle://owner/dataset"]),
     "no checksum": (["data=landuse_scenes", "data.archive.url=file:///x.zip"], ["data.archive.sha256", "sha256sum"]),
     "no checksum for a mirror": (["data=landuse_scenes", "data.archive.mirrors=[file:///x.zip]"], ["archive.sha256"]),
+    "root of an archive": (["data=landuse_scenes", "data.root=x"], ["data.root=x", "add data.source=folder"]),
     "patience": (["data=eurosat", "data.archive.timeout=0"], ["data.archive.timeout=0", "positive"]),
     "retries": (["data=eurosat", "data.archive.retries=-1"], ["data.archive.retries=-1"]),
     "short checksum": (["data=eurosat", "data.archive.sha256=abc"], ["abc", "64 hex"]),

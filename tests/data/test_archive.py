@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +111,15 @@ def test_all_mirrors_fail_each_with_its_reason(site: Site, tmp_path: Path) -> No
     assert left(tmp_path) == []
 
 
+def test_a_mirror_with_another_content_is_asked_once(site: Site, tmp_path: Path) -> None:
+    """What the first address left is no reason to fetch the mirror's content twice."""
+    config = site.archive(whole(breaks_at=1000), mirrors=[site.has("/m.zip", whole(b"PK another"))], retries=0)
+    with pytest.raises(UserError, match="None of 2 addresses.*broke the connection off.*so it is another"):
+        obtain(config, tmp_path)
+    assert [seen.path for seen in site.seen] == ["/a.zip", "/m.zip"]
+    assert left(tmp_path) == []
+
+
 def test_another_mirror_keeps_what_it_does_not_replace(site: Site, tmp_path: Path) -> None:
     """A mirror without the file costs nothing of what the first address has already sent."""
     config = site.archive(whole(breaks_at=1000), status(403), whole(), mirrors=[site.has("/m.zip", status(404))])
@@ -146,7 +155,7 @@ def test_killed_and_resumed(site: Site, tmp_path: Path) -> None:
     with process(config, tmp_path) as killed:
         while not part.exists() or part.stat().st_size < 50_000:
             assert killed.poll() is None
-            os.sched_yield()
+            time.sleep(0.01)
         killed.kill()
     assert left(tmp_path) == [part.name, f"{part.name}.json"]  # nothing that looks finished
     assert obtain(config, tmp_path).path.read_bytes() == CONTENT

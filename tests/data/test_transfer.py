@@ -13,7 +13,7 @@ import pytest
 
 from landuse.data.archive import obtain
 from landuse.data.fetch import transfer
-from landuse.errors import UserError
+from landuse.errors import Interrupted, UserError
 
 from .site import CONTENT, PAGE, SHA256, Handler, Site, archive, plain, redirect, stalls, status, whole
 from .test_archive import left
@@ -55,6 +55,19 @@ def test_broken_off_is_kept_for_the_next_call(site: Site, tmp_path: Path, waits:
     assert obtain(config, tmp_path).path.read_bytes() == CONTENT
     assert site.seen[-1].range == f"bytes={AT}-"
     assert len(waits) == 2
+
+
+def test_interrupted(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    def interrupt(_: float) -> None:
+        raise Interrupted(15)
+
+    config = site.archive(whole(breaks_at=AT), whole())
+    monkeypatch.setattr(transfer, "pause", interrupt)
+    with pytest.raises(Interrupted):
+        obtain(config, tmp_path)
+    assert "the next call goes on from there" in caplog.text
+    assert obtain(config, tmp_path).path.read_bytes() == CONTENT
+    assert site.seen[-1].range == f"bytes={AT}-"
 
 
 def test_ranges_overlooked(site: Site, tmp_path: Path) -> None:
@@ -158,7 +171,7 @@ def test_retry_after(site: Site, tmp_path: Path, waits: list[float], asked: str,
 
 
 def test_overloaded_twice(site: Site, tmp_path: Path, waits: list[float]) -> None:
-    assert obtain(site.archive(status(503), status(503, Retry_After="soon"), whole()), tmp_path)
+    assert obtain(site.archive(status(503), status(503, Retry_After="nan"), whole()), tmp_path)
     assert 0.75 <= waits[0] <= 1.25 <= 1.5 <= waits[1] <= 2.5
 
 
@@ -311,6 +324,11 @@ def test_untrusted_certificate(site: Site, tmp_path: Path, monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.setenv(variable, str(path))
             fails(config, tmp_path, "is not trusted", "127.0.0.1'")  # its signer is now, but it is another host's
+
+
+def test_missing_certificates(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    fails(archive(f"https://127.0.0.1:{site.port}/a.zip"), tmp_path, "trusted certificates", "REQUESTS_CA_BUNDLE")
 
 
 def test_closed_port(tmp_path: Path, waits: list[float]) -> None:

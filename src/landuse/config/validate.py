@@ -103,6 +103,8 @@ def _data(data: DataConfig) -> Iterator[str]:
         yield f"data.max_images={data.max_images}: must be at least 1, or null for all."
     if data.source == "folder":
         yield from _folder(data)
+    elif data.root is not None:
+        yield f"data.root={data.root} is not looked at with data.source={data.source}: add data.source=folder."
     if data.source == "archive":
         yield from _archive(data)
     if data.source == "synthetic" and data.synthetic.images_per_class < 5:

@@ -21,7 +21,7 @@ from landuse.config.schema import ArchiveConfig
 from landuse.data.fetch import kaggle, places, transfer
 from landuse.data.fetch.failures import FetchError
 from landuse.data.fetch.partial import Partial
-from landuse.errors import UserError
+from landuse.errors import Interrupted, UserError
 from landuse.files import locked, replacing
 from landuse.progress import size
 
@@ -139,14 +139,24 @@ def _from(url: str, config: ArchiveConfig, home: Path) -> VerifiedArchive:
         path = local_path(url)
         if not path.is_file():
             raise FetchError(f"there is no file {path}", "correct the address, which needs an absolute path")
-        return VerifiedArchive(path, _verify(path, config, home))
+        try:
+            return VerifiedArchive(path, _verify(path, config, home))
+        except OSError as error:
+            raise FetchError(
+                f"{path} cannot be read ({error.strerror})", "check its permissions and its disk"
+            ) from error
     place = places.find(url, config.timeout)
     part = Partial(_target(config, home))
     limits = transfer.Limits(config.timeout, config.retries)
     while True:
-        is_resumed = part.size > 0
+        is_resumed = transfer.is_of(place, part.whole)
         log.info("downloading %s", shown(url))
-        transfer.fetch(place, part, limits)
+        try:
+            transfer.fetch(place, part, limits)
+        except (KeyboardInterrupt, Interrupted):
+            if part.whole is not None:
+                log.warning(_kept(part))
+            raise
         try:
             checksum = _verify(part.path, config, home)
             break
@@ -210,7 +220,10 @@ def _explained(addresses: list[str], failures: list[FetchError], part: Partial) 
         pairs = zip(addresses, failures, strict=True)
         reasons = "; ".join(f"({i}) {shown(url)}, because {failure.cause}" for i, (url, failure) in enumerate(pairs, 1))
         message = f"None of {len(addresses)} addresses gave the archive: {reasons}. Try again later, or {otherwise}."
-    if part.whole is not None:
-        kept = f"{size(part.size)} of {size(part.whole.length)} are kept in {part.path}"
-        message += f" {kept}, and the next call goes on from there."
-    return message
+    return message if part.whole is None else f"{message} {_kept(part)}"
+
+
+def _kept(part: Partial) -> str:
+    assert part.whole is not None
+    kept = f"{size(part.size)} of {size(part.whole.length)} are kept in {part.path}"
+    return f"{kept}, and the next call goes on from there."

@@ -60,13 +60,11 @@ def seconds_of(retry_after: str | None) -> float | None:
     """The seconds that the header Retry-After asks for; it holds a number or a date."""
     if retry_after is None:
         return None
-    try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
+    if retry_after.strip().isdigit():
+        return float(retry_after)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -89,6 +87,8 @@ def of_network(error: Exception, url: str, timeout_s: float) -> FetchError:
     if untrusted := next((link for link in chain if isinstance(link, ssl.SSLCertVerificationError)), None):
         cure = "if a proxy re-signs HTTPS, name its certificates in REQUESTS_CA_BUNDLE; else check this machine's clock"
         return FetchError(f"the certificate of {host(url)} is not trusted ({untrusted.verify_message})", cure)
+    if "CA certificate bundle" in str(error):
+        return FetchError("the file of trusted certificates is missing", "correct REQUESTS_CA_BUNDLE or SSL_CERT_FILE")
     if refused := next((link for link in chain if "Tunnel connection failed" in str(link.args[:1])), None):
         status = str(refused.args[0]).partition("failed:")[2].strip()
         return FetchError(

@@ -1,4 +1,4 @@
-"""gs://bucket/object, over Cloud Storage's JSON API: resumed, retried and explained as any other download.
+"""gs://bucket/object, over Cloud Storage's HTTP address: resumed, retried and explained as any other download.
 
 A public object needs no account and no package of Google's. Where an object is not public, the account is the one that
 DVC and gcsfs would use; its login needs the extra "cloud". STORAGE_EMULATOR_HOST is honoured.
@@ -24,11 +24,10 @@ def find(url: str, timeout_s: float) -> Place:
     """The request that downloads the object."""
     bucket, _, name = url.removeprefix("gs://").partition("/")
     place = remote.find(StorageConfig(url=f"gs://{bucket}"), Path())
-    api = f"{place.endpoint}/storage/v1/b/{quote(bucket, safe='')}"
     return Place(
-        f"{api}/o/{quote(name, safe='')}?alt=media",
+        f"{place.endpoint}/{bucket}/{quote(name)}",  # the JSON API names no ETag of the form that If-Range wants
         log_in=lambda: _log_in(place, timeout_s),
-        missing=lambda: _missing(api, bucket, name, timeout_s),
+        missing=lambda: _missing(place, name, timeout_s),
         refusals={
             status: FetchError(
                 f"the account of this machine may not read it ({status})",
@@ -63,14 +62,15 @@ def _log_in(place: Remote, timeout_s: float) -> Login:
     return add
 
 
-def _missing(api: str, bucket: str, name: str, timeout_s: float) -> FetchError:
+def _missing(place: Remote, name: str, timeout_s: float) -> FetchError:
     """Whether the bucket or the object is what there is not."""
     import requests
 
+    api = f"{place.endpoint}/storage/v1/b/{place.bucket}"
     try:
         status = requests.get(api, params={"fields": "kind"}, timeout=timeout_s).status_code
     except requests.RequestException as error:
         return of_network(error, api, timeout_s)
     if status == 404:
-        return FetchError(f"there is no bucket {bucket}", "correct the address", is_final=True)
-    return FetchError(f"the bucket {bucket} has no object {name}", "correct the address", is_final=True)
+        return FetchError(f"there is no bucket {place.bucket}", "correct the address", is_final=True)
+    return FetchError(f"the bucket {place.bucket} has no object {name}", "correct the address", is_final=True)

@@ -55,7 +55,7 @@ def fetch(place: Place, part: Partial, limits: Limits) -> None:
             _receive(place, login, part, limits)
             return
         except FetchError as failure:
-            if part.whole is None or (failure.is_final and _is_of(place, part.whole)):
+            if part.whole is None or (failure.is_final and is_of(place, part.whole)):
                 part.discard()
             if isinstance(failure, _NotOpenError) and place.log_in is not None and login is None:
                 login = place.log_in()
@@ -82,7 +82,7 @@ def _wait(failure: FetchError, num_failed: int) -> float:
 
 def _receive(place: Place, login: Login | None, part: Partial, limits: Limits) -> None:
     """One try."""
-    whole = part.whole if _is_of(place, part.whole) else None  # another mirror's goes when this one begins to deliver
+    whole = part.whole if is_of(place, part.whole) else None  # another mirror's goes when this one begins to deliver
     if whole is not None and part.size == whole.length:
         return None
     headers = {"Accept-Encoding": "identity"}  # the very bytes of the file, so that they can be counted and resumed
@@ -106,7 +106,8 @@ def _receive(place: Place, login: Login | None, part: Partial, limits: Limits) -
     return _receive(place, login, part, limits)
 
 
-def _is_of(place: Place, whole: Whole | None) -> bool:
+def is_of(place: Place, whole: Whole | None) -> bool:
+    """Whether what was received earlier came from this place."""
     return whole is not None and whole.address == digest(place.url)
 
 
