@@ -24,20 +24,21 @@ def archive(url: str, **keys) -> ArchiveConfig:
 def nobody(checkout: Checkout, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home for data, the emulator in place of Google, and no account."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.url)
-    upload = f"{emulator.url}/upload/storage/v1/b/full-bucket/o"
-    requests.post(upload, params={"uploadType": "media", "name": "archives/a.zip"}, data=b"x").raise_for_status()
+    emulator.put("archives")
+    upload = f"{emulator.url}/upload/storage/v1/b/archives/o"
+    requests.post(upload, params={"uploadType": "media", "name": "raw/a.zip"}, data=b"x").raise_for_status()
     return checkout.root / "data"
 
 
 def test_public_object(nobody: Path) -> None:
-    found = obtain(archive("gs://full-bucket/archives/a.zip"), nobody)
+    found = obtain(archive("gs://archives/raw/a.zip"), nobody)
     assert found.path.name == f"{X[:12]}-a.zip"
     assert found.path.read_bytes() == b"x"
 
 
 def test_missing_object(nobody: Path) -> None:
-    with pytest.raises(UserError, match=r"the bucket full-bucket has no object raw/b\.tif.*file://"):
-        obtain(archive("gs://full-bucket/raw/b.tif"), nobody)
+    with pytest.raises(UserError, match=r"the bucket archives has no object raw/b\.zip.*file://"):
+        obtain(archive("gs://archives/raw/b.zip"), nobody)
     assert not (nobody / "downloads").exists()
 
 
@@ -47,7 +48,7 @@ def test_missing_bucket(nobody: Path) -> None:
 
 
 def test_through_the_command(command, nobody: Path) -> None:
-    address = ["data.archive.url=gs://full-bucket/archives/a.zip", f"data.archive.sha256={X}"]
+    address = ["data.archive.url=gs://archives/raw/a.zip", f"data.archive.sha256={X}"]
     done = command("download", "data=ucmerced", f"data.home={nobody}", *address)
     assert done.status == 0, done.err
     assert f"verified (sha256:{X})" in done.err
