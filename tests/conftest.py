@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +28,12 @@ Run = Callable[..., Finished]
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     """Run ``python -m landuse.<name> overrides...`` in this process, in an empty folder of its own."""
     import importlib
 
     from landuse.cli import run_command
+    from landuse.tracking import logs
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
@@ -51,7 +52,8 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         captured = capsys.readouterr()
         return Finished(status, captured.out, captured.err)
 
-    return run
+    yield run
+    logs.stop()  # pytest closes the streams of this test
 
 
 def write_images(root: Path, classes: dict[str, tuple[int, int, int]], per_class: int, size_px: int = 16) -> Path:

@@ -14,7 +14,7 @@ PACKAGES = {
 ALLOWED = {
     "cloud": {"landuse.config"},
     "config": {"hydra", "omegaconf", "landuse.models"},
-    "data": {"numpy", "torch", "landuse.config", "landuse.page"},
+    "data": {"numpy", "torch", "landuse.cloud", "landuse.config", "landuse.page"},
     "models": {"torch", "torchvision", "landuse.config"},
     "training": {"numpy", "torch", "landuse.config", "landuse.data", "landuse.models", "landuse.evaluation"},
     "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config", "landuse.page"},

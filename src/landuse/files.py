@@ -1,10 +1,15 @@
 """Files that are either the old version or the new one, never half of it."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from landuse.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,3 +34,41 @@ def write_json(path: Path, content: object) -> None:
     """Write ``content`` as indented JSON, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def made(folder: Path) -> Path:
+    """The folder below ``data.home``, which is made where it is missing.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"data.home: {folder} cannot be made ({error.strerror}); choose another place.") from error
+    return folder
+
+
+@contextmanager
+def locked(home: Path, name: str) -> Iterator[None]:
+    """Hold ``<home>/locks/<name>.lock``; while another process holds it, wait. It ends with the process.
+
+    Raises:
+        UserError: the lock cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    path = made(home / "locks") / f"{name}.lock"
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another process is at it (%s); waiting until it is done", path)
+            lock.acquire()
+    except OSError as error:
+        raise UserError(f"data.home: {path} cannot be made ({error.strerror}); choose another place.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -21,7 +21,8 @@ HEADER = "# Composed by python -m landuse.params; a stage of dvc.yaml keeps it f
 # What says where and how a pipeline runs, and not what comes out of it.
 MACHINE_ONLY = (
     "run", "run_name", "experiment_name", "outputs", "hardware", "tracking", "storage", "data.home", "data.manifest",
-    "trainer.device", "trainer.resume", "trainer.log_every", "trainer.profile", "evaluation.batch_size",
+    "data.archive.mirrors", "data.archive.timeout", "data.archive.retries", "trainer.device",
+    "trainer.resume", "trainer.log_every", "trainer.profile", "evaluation.batch_size",
 )  # fmt: skip
 
 

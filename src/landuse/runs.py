@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 LATEST = "latest"
 MAX_CONFIG = 100_000  # characters
 WHERE_NOT_WHAT = (
-    "run", "outputs", "tracking.", "evaluation.", "storage.", "data.home", "data.manifest", "trainer.resume",
-    "trainer.log_every",
+    "run", "outputs", "tracking.", "evaluation.", "storage.", "data.home", "data.manifest", "data.archive.mirrors",
+    "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every",
 )  # fmt: skip
 RUN_FILES = (
     "checkpoints", "model", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",

@@ -40,6 +40,21 @@ MISTAKES = {
     "folder without root": (["data=folder"], ["data.root"]),
     "missing root": (["data=folder", "data.root=/nowhere"], ["data.root=/nowhere"]),
     "scheme": (["data=eurosat", "data.archive.url=ftp://x/y.zip"], ["ftp", "https"]),
+    "scheme of a mirror": (
+        ["data=eurosat", "data.archive.mirrors=[ftp://x/y.zip]"],
+        ["mirrors[0]=ftp://x/y.zip", "gs://"],
+    ),
+    "path as mirror": (["data=eurosat", "data.archive.mirrors=[/x/y.zip]"], ["mirrors[0]=/x/y.zip", "file:///x/y.zip"]),
+    "address without slashes": (["data=eurosat", "data.archive.url=file:x"], ["url=file:x", "file:///path"]),
+    "address without a path": (["data=eurosat", "data.archive.url=https://x"], ["https://x", "https://host/path"]),
+    "bucket alone": (["data=eurosat", "data.archive.url=gs://bucket"], ["gs://bucket", "gs://bucket/object"]),
+    "no bucket": (["data=eurosat", "data.archive.url=gs://My_Bucket/x"], ["gs://My_Bucket/x", "gs://bucket/object"]),
+    "kaggle page": (["data=landuse_scenes", "data.archive.url=kaggle://x"], ["kaggle://x", "kaggle://owner/dataset"]),
+    "no checksum": (["data=landuse_scenes", "data.archive.url=file:///x.zip"], ["data.archive.sha256", "sha256sum"]),
+    "no checksum for a mirror": (["data=landuse_scenes", "data.archive.mirrors=[file:///x.zip]"], ["archive.sha256"]),
+    "root of an archive": (["data=landuse_scenes", "data.root=x"], ["data.root=x", "add data.source=folder"]),
+    "patience": (["data=eurosat", "data.archive.timeout=0"], ["data.archive.timeout=0", "positive"]),
+    "retries": (["data=eurosat", "data.archive.retries=-1"], ["data.archive.retries=-1"]),
     "short checksum": (["data=eurosat", "data.archive.sha256=abc"], ["abc", "64 hex"]),
     "missing split files": (["data.split.files=/nowhere"], ["/nowhere", "no folder"]),
     "mixup not a number": (["augment.mixup=nan"], ["augment.mixup=nan", "finite"]),
@@ -89,6 +104,16 @@ MISTAKES = {
     "malformed address": (["data=eurosat", "data.archive.url=https://[bad"], ["https://[bad"]),
     "threads": (["hardware.num_threads=0"], ["hardware.num_threads=0"]),
 }
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://me:s3cret@x/y?sig=s3cret", "https://me:pa/s3cret@x/y", "https://me:s3cret@x/y z?sig=s3cret"]
+)
+def test_addresses_are_shown_without_secrets(command, url: str) -> None:
+    done = command("download", "data=eurosat", f"data.archive.url='{url}'")
+    assert done.status == 2
+    assert "data.archive.url=" in done.err
+    assert "s3cret" not in done.err
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -532,7 +532,8 @@ def test_all_formats_give_the_same_images(tmp_path: Path) -> None:
         folder.mkdir()
         found.append(scan(source(path), 16, folder))
     for other in found[1:]:
-        assert np.array_equal(found[0].images, other.images) and other.usable == found[0].usable == list(range(80))
+        assert np.array_equal(found[0].images[range(80)], other.images[range(80)])
+        assert other.usable == found[0].usable == list(range(80))
         assert other.findings == found[0].findings
 
 

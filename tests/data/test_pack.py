@@ -197,7 +197,7 @@ def test_worker_processes_give_the_same_pack(tmp_path: Path, monkeypatch: pytest
 def test_a_remote_archive_is_not_needed_once_packed(config: DataConfig, tmp_path: Path) -> None:
     """The pinned checksum identifies the pack; nothing listens at the address."""
     digest = "ab" * 32
-    remote = ArchiveConfig(url="http://127.0.0.1:9/x.zip", sha256=digest)
+    remote = ArchiveConfig(url="http://127.0.0.1:9/x.zip", sha256=digest, retries=0)
     config = replace(config, source="archive", archive=remote)
     with pytest.raises(UserError, match="could not be downloaded"):
         prepare(config)

@@ -159,7 +159,7 @@ class Client:
         return f"No answer from {hosts} within {self._seconds:.1f} s: check the network connection and proxy, {longer}."
 
     def _unreachable(self, url: str, error: Exception) -> str:
-        host, proxy = urlsplit(url).netloc.rpartition("@")[2], _proxy(url)
+        host, proxy = urlsplit(url).netloc.rpartition("@")[2], proxy_of(url)
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         way = f"{host} (through the proxy {proxy})" if proxy else host
         if isinstance(reason, TimeoutError):
@@ -180,7 +180,7 @@ class Client:
         return f"{way} cannot be reached ({shown(reason)}): check the network connection, the proxy and the firewall."
 
 
-def _proxy(url: str) -> str:
+def proxy_of(url: str) -> str:
     """Host and port of the proxy for this address, without the password it may carry; empty if there is none."""
     parts = urlsplit(url)
     address = urllib.request.getproxies().get(parts.scheme, "")

@@ -65,9 +65,12 @@ class CustomModelConfig(ModelConfig):
 class ArchiveConfig:
     """Where a dataset's archive comes from and which content is accepted."""
 
-    url: str | None = None  # https://, http:// or file://
+    url: str | None = None  # https://, http://, gs://bucket/object, kaggle://owner/dataset[?version=N] or file://
+    mirrors: list[str] = field(default_factory=list)  # other addresses of the same content, tried in turn after url
     sha256: str | None = None  # of your own archive; replaces the registered checksums below
     checksums: list[str] = field(default_factory=list)  # registered contents, "md5:<hex>" or "sha256:<hex>"
+    timeout: float = 30.0  # seconds without a byte from the server, or a connection (at most 10), that end one try
+    retries: int = 4  # further tries after one that brought nothing; the pauses between double from 1 second on
     folder: str | None = None  # the folder in the archive that holds the class folders; null: the only one there is
 
 

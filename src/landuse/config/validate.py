@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from landuse.addresses import shown
 from landuse.config.compose import wrong_choice
 from landuse.config.devices import DEVICE_FORM, has_mps, num_cuda_devices
 from landuse.config.schema import (
@@ -24,6 +25,14 @@ from landuse.errors import UserError
 from landuse.models.rules import architecture_problems, model_problems
 
 FIXED_SIZE_MODELS = ("vit_", "maxvit_")
+SCHEMES = "https://, http://, gs://, kaggle:// or file://"
+FORMS = {  # of addresses, as a pattern and for people
+    "https": (r"https://[^/?#]+/.+", "https://host/path"),
+    "http": (r"http://[^/?#]+/.+", "http://host/path"),
+    "gs": (r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/[^?#]+", "gs://bucket/object"),
+    "kaggle": (r"kaggle://[\w-]+/[\w-]+(\?version=[1-9]\d*)?", "kaggle://owner/dataset or ...?version=N"),
+    "file": (r"file://.*/.+", "file:///path"),
+}
 LARGEST_IMAGE = 4096  # pixels; a square of this side is 48 MB of uint8
 
 
@@ -94,6 +103,8 @@ def _data(data: DataConfig) -> Iterator[str]:
         yield f"data.max_images={data.max_images}: must be at least 1, or null for all."
     if data.source == "folder":
         yield from _folder(data)
+    elif data.root is not None:
+        yield f"data.root={data.root} is not looked at with data.source={data.source}: add data.source=folder."
     if data.source == "archive":
         yield from _archive(data)
     if data.source == "synthetic" and data.synthetic.images_per_class < 5:
@@ -114,20 +125,33 @@ def _folder(data: DataConfig) -> Iterator[str]:
 def _archive(data: DataConfig) -> Iterator[str]:
     archive = data.archive
     if not archive.url:
-        yield f"data={data.name} needs data.archive.url, the https://, http:// or file:// address of a zip or tar."
-    elif ":" not in archive.url:
-        yield f"data.archive.url={archive.url} is a path: write {Path(archive.url).absolute().as_uri()}"
-    elif not _is_url(archive.url):
-        yield f"data.archive.url={archive.url}: is no well-formed address (write special characters as %20 and so on)."
-    elif (scheme := archive.url.partition(":")[0]) not in ("https", "http", "file"):
-        yield f"data.archive.url={archive.url}: '{scheme}' is not a scheme it can read; give https://, http:// or file://."
-    if archive.sha256 is None and not archive.checksums:
+        yield f"data={data.name} needs data.archive.url, the address ({SCHEMES}) of a zip or tar."
+    for i, url in enumerate([archive.url, *archive.mirrors]):
+        yield from _address("data.archive.url" if i == 0 else f"data.archive.mirrors[{i - 1}]", url or "")
+    is_kaggle = (archive.url or "").startswith("kaggle://")
+    if archive.sha256 is None and not archive.checksums and not (is_kaggle and not archive.mirrors):
         yield "data.archive.sha256 is missing: an archive is only used when its content can be verified (sha256sum)."
     for checksum in [f"sha256:{archive.sha256}"] if archive.sha256 is not None else archive.checksums:
         algorithm, _, digest = checksum.partition(":")
         length = {"md5": 32, "sha256": 64}.get(algorithm)
         if length is None or len(digest) != length or any(c not in "0123456789abcdef" for c in digest.lower()):
             yield f"The checksum '{checksum}' is not md5:<32 hex digits> or sha256:<64 hex digits>."
+    if archive.timeout <= 0:
+        yield f"data.archive.timeout={archive.timeout}: must be a positive number of seconds."
+    if archive.retries < 0:
+        yield f"data.archive.retries={archive.retries}: must be 0 or more."
+
+
+def _address(key: str, url: str) -> Iterator[str]:
+    scheme, name = url.partition(":")[0], f"{key}={shown(url)}"
+    if ":" not in url:
+        yield f"{name} is a path: write {Path(url).absolute().as_uri()}"
+    elif not _is_url(url):
+        yield f"{name}: is no well-formed address (write special characters as %20 and so on)."
+    elif scheme not in FORMS:
+        yield f"{name}: '{scheme}' is not a scheme it can read; give {SCHEMES}."
+    elif not re.fullmatch(FORMS[scheme][0], url):
+        yield f"{name}: must be of the form {FORMS[scheme][1]}."
 
 
 def _is_url(text: str) -> bool:

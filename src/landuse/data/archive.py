@@ -1,22 +1,35 @@
-"""Getting a dataset's archive and making sure that its content is the expected one."""
+"""Getting a dataset's archive and making sure that its content is the expected one.
 
+    <home>/downloads/<start of the checksum>-<name>         whole and verified
+    <home>/downloads/kaggle-<owner>-<dataset>[-v<N>].zip    the same; with <...>.zip.sha256 where no checksum was given
+    <home>/downloads/<...>.part, <...>.part.json            what a broken transfer left; the next call goes on from it
+
+A finished file is hashed whenever it is asked for: a pack is made of it once, and then it is needed no more.
+"""
+
+import contextlib
 import hashlib
-import http.client
 import logging
-import urllib.error
+import re
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote, urlsplit
 
+from landuse.addresses import shown
 from landuse.config.schema import ArchiveConfig
-from landuse.errors import UserError
-from landuse.files import replacing
+from landuse.data.fetch import kaggle, places, transfer
+from landuse.data.fetch.failures import FetchError
+from landuse.data.fetch.partial import Partial
+from landuse.errors import Interrupted, UserError
+from landuse.files import locked, replacing
+from landuse.progress import size
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S = 30  # without a byte from the server
 CHUNK = 1 << 20  # bytes
+ELSEWHERE = "fetch the file elsewhere and give data.archive.url=file://<absolute path>"
+BY_HAND = "fetch and unpack it by hand and give data.source=folder data.root=<folder of the class folders>"
 
 
 @dataclass(frozen=True)
@@ -27,65 +40,143 @@ class VerifiedArchive:
     checksum: str  # the accepted "md5:<hex>" or "sha256:<hex>" that it has; identifies the content
 
 
-def accepted_checksums(config: ArchiveConfig) -> list[str]:
-    """The checksums an archive may have: the user's own, or else the registered ones."""
-    return [f"sha256:{config.sha256.lower()}"] if config.sha256 is not None else [c.lower() for c in config.checksums]
+def accepted_checksums(config: ArchiveConfig, home: Path) -> list[str]:
+    """The checksums an archive may have: the user's own, the registered ones, or that of the first download.
+
+    None only for what comes from Kaggle without a checksum and has not been downloaded yet.
+    """
+    if config.sha256 is not None:
+        return [f"sha256:{config.sha256.lower()}"]
+    return [checksum.lower() for checksum in config.checksums] or _recorded(config, home)
 
 
 def obtain(config: ArchiveConfig, home: Path) -> VerifiedArchive:
-    """The verified archive; downloads it into ``home/downloads`` unless it is there or its address is a local file.
+    """The verified archive: a local file where it lies, anything else downloaded into ``home/downloads``.
+
+    Its address and then its mirrors are tried in turn. Of several processes that ask at once one downloads, while the
+    others wait for it.
 
     Raises:
-        UserError: no such file, the download failed, or the content has none of the accepted checksums.
+        UserError: no address gives a file with one of the accepted checksums, or it cannot be written; says why.
     """
-    assert config.url is not None
-    if urlparse(config.url).scheme == "file":
-        path = local_path(config.url)
-        return VerifiedArchive(path, _verify(path, config, config.url))
-    path = home / "downloads" / _file_name(config)
-    if not path.is_file():
-        log.info("downloading %s", config.url)
-        with replacing(path) as temporary:
-            _download(config.url, temporary)
-            _verify(temporary, config, config.url)
-    return VerifiedArchive(path, _verify(path, config, str(path)))
+    addresses = [str(config.url), *config.mirrors]
+    is_local = all(_scheme(url) == "file" for url in addresses)
+    if not is_local and (found := _downloaded(config, home)) is not None:
+        return found  # before the lock, which a folder that others share read-only would not let us take
+    with contextlib.nullcontext() if is_local else locked(home, _target(config, home).name):
+        if not is_local and (found := _downloaded(config, home)) is not None:
+            return found
+        if not is_local and _target(config, home).is_file():
+            log.warning("%s is damaged: its checksum is another now; downloading it again", _target(config, home))
+        failures = []
+        for url in addresses:
+            try:
+                return _from(url, config, home)
+            except FetchError as failure:
+                failures.append(failure)
+                if len(addresses) > 1:
+                    log.warning("%s could not be downloaded, because %s", shown(url), failure.cause)
+    raise UserError(_explained(addresses, failures, Partial(_target(config, home))))
 
 
 def local_path(url: str) -> Path:
-    path = Path(urllib.request.url2pathname(urlparse(url).netloc + urlparse(url).path))
-    if not path.is_file():
-        raise UserError(f"data.archive.url={url}: there is no file {path}. A file:// address needs an absolute path.")
-    return path
+    """The path of a file:// address."""
+    parts = urlsplit(url)
+    return Path(urllib.request.url2pathname(parts.netloc + parts.path))
 
 
-def _file_name(config: ArchiveConfig) -> str:
-    """The address's own name behind the start of the first accepted checksum: another content gets another name."""
-    name = Path(unquote(urlparse(config.url or "").path)).name or "archive"
-    return f"{accepted_checksums(config)[0].partition(':')[2][:12]}-{name}"
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()
 
 
-def _download(url: str, target: Path) -> None:
+def _target(config: ArchiveConfig, home: Path) -> Path:
+    """Where the download goes.
+
+    It is the address's own name behind the start of the first accepted checksum: another content gets another name.
+    """
+    url = str(config.url)
+    if _scheme(url) == "kaggle":
+        owner, dataset, version = kaggle.split(url)
+        return home / "downloads" / f"kaggle-{owner}-{dataset}{f'-v{version}' if version else ''}.zip"
+    name = re.sub(r"[^\w.-]", "_", Path(unquote(urlsplit(url).path)).name) or "archive"
+    return home / "downloads" / f"{accepted_checksums(config, home)[0].partition(':')[2][:12]}-{name}"
+
+
+def _record(config: ArchiveConfig, home: Path) -> Path:
+    """Where the checksum of the first download is kept, in the form of the command sha256sum."""
+    target = _target(config, home)
+    return target.with_name(f"{target.name}.sha256")
+
+
+def _recorded(config: ArchiveConfig, home: Path) -> list[str]:
+    if _scheme(str(config.url)) != "kaggle":
+        return []
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, target.open("wb") as file:
-            expected = int(response.headers.get("Content-Length") or -1)
-            received = 0
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                received += len(chunk)
-    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(
-            f"{url} could not be downloaded ({reason}). Check the network, or fetch the file elsewhere and give "
-            "data.archive.url=file://<absolute path>."
-        ) from error
-    if expected not in (-1, received):
-        raise UserError(
-            f"{url} broke off after {received} of {expected} bytes; nothing was kept. Run the command again."
-        )
+        found = re.match(r"[0-9a-f]{64}\b", _record(config, home).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [f"sha256:{found[0]}"] if found else []
 
 
-def _verify(path: Path, config: ArchiveConfig, origin: str) -> str:
-    accepted = accepted_checksums(config)
+def _downloaded(config: ArchiveConfig, home: Path) -> VerifiedArchive | None:
+    """What an earlier call downloaded; None where it is not there or damaged."""
+    path = _target(config, home)
+    if not path.is_file():
+        return None
+    try:
+        return VerifiedArchive(path, _verify(path, config, home))
+    except FetchError:
+        return None
+
+
+def _from(url: str, config: ArchiveConfig, home: Path) -> VerifiedArchive:
+    """The verified archive from one address.
+
+    Raises:
+        FetchError: it is not there, or another content is.
+    """
+    if _scheme(url) == "file":
+        path = local_path(url)
+        if not path.is_file():
+            raise FetchError(f"there is no file {path}", "correct the address, which needs an absolute path")
+        try:
+            return VerifiedArchive(path, _verify(path, config, home))
+        except OSError as error:
+            raise FetchError(
+                f"{path} cannot be read ({error.strerror})", "check its permissions and its disk"
+            ) from error
+    place = places.find(url, config.timeout)
+    part = Partial(_target(config, home))
+    limits = transfer.Limits(config.timeout, config.retries)
+    while True:
+        is_resumed = transfer.is_of(place, part.whole)
+        log.info("downloading %s", shown(url))
+        try:
+            transfer.fetch(place, part, limits)
+        except (KeyboardInterrupt, Interrupted):
+            if part.whole is not None:
+                log.warning(_kept(part))
+            raise
+        try:
+            checksum = _verify(part.path, config, home)
+            break
+        except FetchError:
+            part.discard()
+            if not is_resumed:
+                raise
+            log.warning("what was resumed does not have the right checksum; downloading it anew")
+    log.info("downloaded %s", size(part.size))
+    part.finish()
+    return VerifiedArchive(part.target, checksum)
+
+
+def _verify(path: Path, config: ArchiveConfig, home: Path) -> str:
+    """The accepted checksum that the file has; that of a first download from Kaggle is recorded.
+
+    Raises:
+        FetchError: it has none of them.
+    """
+    accepted = accepted_checksums(config, home)
     hashes = {name: hashlib.new(name) for name in {"sha256", *(checksum.partition(":")[0] for checksum in accepted)}}
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -95,7 +186,44 @@ def _verify(path: Path, config: ArchiveConfig, origin: str) -> str:
     for checksum in accepted:
         if checksum in found:
             return checksum
-    raise UserError(
-        f"{origin} has the checksum sha256:{hashes['sha256'].hexdigest()}, expected {' or '.join(accepted)}: the file "
-        "is damaged or another one. If it is the archive you mean, give its checksum as data.archive.sha256."
-    )
+    sha256 = hashes["sha256"].hexdigest()
+    if not accepted:
+        _trust(sha256, config, home)
+        return f"sha256:{sha256}"
+    cure = "if it is the archive you mean, give its checksum as data.archive.sha256"
+    if accepted == _recorded(config, home):
+        cure = f"if the dataset was changed on purpose, remove {_record(config, home)}"
+    cause = f"its content has the checksum sha256:{sha256}, expected {' or '.join(accepted)}, so it is another"
+    raise FetchError(cause, cure, is_final=True)
+
+
+def _trust(sha256: str, config: ArchiveConfig, home: Path) -> None:
+    record = _record(config, home)
+    with replacing(record) as temporary:
+        temporary.write_text(f"{sha256}  {_target(config, home).name}\n", encoding="utf-8")
+    log.warning(
+        "%s has no checksum that is known beforehand. That of this content is kept in %s, and others are refused from "
+        "now on; to have the same content elsewhere, give data.archive.sha256=%s",
+        shown(str(config.url)), record, sha256,
+    )  # fmt: skip
+
+
+def _explained(addresses: list[str], failures: list[FetchError], part: Partial) -> str:
+    """One sentence for one address, with what to do; all reasons for several."""
+    otherwise = BY_HAND if any(_scheme(url) == "kaggle" for url in addresses) else ELSEWHERE
+    if len(addresses) == 1:
+        is_local, failure = _scheme(addresses[0]) == "file", failures[0]
+        what = f"data.archive.url={shown(addresses[0])} cannot be used" if is_local else ""
+        message = f"{what or f'{shown(addresses[0])} could not be downloaded'}, because {failure.cause}: {failure.cure}"
+        message += "." if is_local else f", or {otherwise}."
+    else:
+        pairs = zip(addresses, failures, strict=True)
+        reasons = "; ".join(f"({i}) {shown(url)}, because {failure.cause}" for i, (url, failure) in enumerate(pairs, 1))
+        message = f"None of {len(addresses)} addresses gave the archive: {reasons}. Try again later, or {otherwise}."
+    return message if part.whole is None else f"{message} {_kept(part)}"
+
+
+def _kept(part: Partial) -> str:
+    assert part.whole is not None
+    kept = f"{size(part.size)} of {size(part.whole.length)} are kept in {part.path}"
+    return f"{kept}, and the next call goes on from there."

@@ -26,7 +26,6 @@ from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -40,7 +39,7 @@ from landuse.data.scan import Scan, scan
 from landuse.data.sources import Source, archive_identity, class_of, open_source
 from landuse.data.split import SPLITS, Split
 from landuse.errors import UserError
-from landuse.files import write_json
+from landuse.files import locked, made, write_json
 
 log = logging.getLogger(__name__)
 
@@ -121,26 +120,17 @@ def make(config: DataConfig) -> Pack:
     source = _open_source(config)
     if (folder := _find(home, config, [source.identity])) is not None:
         return _open(folder, config)
-    lock = _made(home / "locks") / f"{config.name}-{config.image_size}px.lock"
-    with FileLock(lock):  # a second process waits and then finds the pack
+    with locked(home, f"{config.name}-{config.image_size}px"):  # a second process waits and then finds the pack
         folder = _find(home, config, [source.identity])
         if folder is None:
             try:
-                folder = _build(_made(home / "packs"), source, config)
+                folder = _build(made(home / "packs"), source, config)
             except OSError as error:
                 raise UserError(
                     f"The pack could not be written below {home} ({error.strerror or error}): make room there, or "
                     "choose another place with data.home=PATH."
                 ) from error
     return _open(folder, config)
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"data.home: {folder} cannot be made ({error.strerror}); choose another place.") from error
-    return folder
 
 
 def _known_identities(config: DataConfig) -> list[str | None]:
@@ -150,7 +140,8 @@ def _known_identities(config: DataConfig) -> list[str | None]:
     """
     if config.source != "archive":
         return []
-    accepted = [archive_identity(checksum, config.archive.folder) for checksum in accepted_checksums(config.archive)]
+    checksums = accepted_checksums(config.archive, Path(config.home))
+    accepted = [archive_identity(checksum, config.archive.folder) for checksum in checksums]
     local = _local_archive(config)
     if local is None:
         return list(accepted)
@@ -173,7 +164,8 @@ def _subject(local: Path, config: DataConfig) -> str:
 
 
 def _local_archive(config: DataConfig) -> Path | None:
-    if config.source != "archive" or urlparse(str(config.archive.url)).scheme != "file":
+    """The one file that the archive can be; None where it may come from elsewhere, too."""
+    if config.source != "archive" or config.archive.mirrors or urlparse(str(config.archive.url)).scheme != "file":
         return None
     return local_path(str(config.archive.url))
 
@@ -243,7 +235,7 @@ def _build(packs: Path, source: Source, config: DataConfig) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed: the lock is ours
     temporary.mkdir()
     try:
-        scanned = scan(source, config.image_size, _made(temporary / "scan"))
+        scanned = scan(source, config.image_size, made(temporary / "scan"))
         fingerprint = _fingerprint(source.identify(scanned.digests), config)
         with scanned.images, scanned.thumbnails:
             _write_pack(temporary, source.paths, scanned, fingerprint, config)

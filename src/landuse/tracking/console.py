@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from landuse.tracking import logs
+from landuse.progress import Bar
 
 log = logging.getLogger("landuse")
 
@@ -43,19 +43,11 @@ class _ProgressBar:
     """The whole training as one bar, with images/s of the epoch and time left."""
 
     def __init__(self, num_epochs: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[num_epochs]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]:.0f} images/s  time left"),
-            TimeRemainingColumn(),
-            console=logs.terminal(),
-            transient=True,
-            refresh_per_second=4,
-        )
-        self._task = self._progress.add_task("", total=None, epoch=1, num_epochs=num_epochs, rate=0.0)
-        self._progress.start()
+        self._bar = Bar(
+            "epoch {task.fields[epoch]}/{task.fields[num_epochs]}",
+            "{task.percentage:>3.0f} %  {task.fields[rate]:.0f} images/s  time left",
+            epoch=1, num_epochs=num_epochs, rate=0.0,
+        )  # fmt: skip
         self._epoch, self._epoch_start, self._images_at_start = -1, 0.0, 0
 
     def advance(self, epoch: int, step: int, num_steps: int, num_images: int, num_epochs: int) -> None:
@@ -64,10 +56,7 @@ class _ProgressBar:
             self._epoch, self._epoch_start, self._images_at_start = epoch, now, num_images
         elapsed = now - self._epoch_start
         rate = (num_images - self._images_at_start) / elapsed if elapsed > 0 else 0.0
-        self._progress.update(
-            self._task, completed=epoch * num_steps + step, total=num_epochs * num_steps,
-            epoch=epoch + 1, num_epochs=num_epochs, rate=rate,
-        )  # fmt: skip
+        self._bar.update(epoch * num_steps + step, num_epochs * num_steps, epoch=epoch + 1, rate=rate)
 
     def close(self) -> None:
-        self._progress.stop()
+        self._bar.close()

@@ -1,14 +1,11 @@
 """The one logging set-up of every command: messages on stderr, the same with times in the run folder's log file."""
 
-import functools
 import logging
 import logging.handlers
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from landuse.progress import terminal
 
 NOISY_LIBRARIES = ("matplotlib", "PIL", "fontTools", "urllib3", "wandb", "torch", "filelock")
 KEPT_FOR_THE_FILE = 10_000  # records said before there is a run folder
@@ -21,15 +18,20 @@ def to_stderr() -> None:
 
     A second job in the same process starts afresh: the handlers of the first, its log file included, are closed.
     """
-    while _installed:
-        handler = _installed.pop()
-        logging.getLogger().removeHandler(handler)
-        handler.close()
+    stop()
     logging.getLogger().setLevel(logging.INFO)
     _install(_TerminalHandler() if sys.stderr.isatty() else logging.StreamHandler(), "%(message)s")
     _install(logging.handlers.MemoryHandler(KEPT_FOR_THE_FILE, flushLevel=logging.CRITICAL + 1))
     for name in NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def stop() -> None:
+    """Log nowhere any more; close the log file."""
+    while _installed:
+        handler = _installed.pop()
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def to_file(path: Path) -> None:
@@ -41,14 +43,6 @@ def to_file(path: Path) -> None:
             handler.setTarget(file)
             handler.close()  # writes what it kept
             logging.getLogger().removeHandler(handler)
-
-
-@functools.cache
-def terminal() -> "Console":
-    """The one rich console on stderr: a progress bar and log lines keep clear of each other only on the same one."""
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def _install(handler: logging.Handler, form: str | None = None) -> None:

@@ -1,0 +1,30 @@
+"""Addresses as they may be shown and kept: without passwords, and without queries, which may be signatures."""
+
+import hashlib
+import re
+from urllib.parse import urlsplit
+
+
+def shown(url: str) -> str:
+    """The address without user, password, query and fragment; of a malformed one, what is left of it."""
+    bare = re.split(r"[?#]", url, maxsplit=1)[0]
+    scheme, separator, rest = bare.partition("://")
+    if not separator:
+        return bare
+    try:
+        _ = urlsplit(url).port
+        authority, slash, path = rest.partition("/")
+        rest = authority.rpartition("@")[2] + slash + path
+    except ValueError:  # where its parts end is anybody's guess, so everything is cut that may belong to a password
+        rest = rest.rpartition("@")[2]
+    return scheme + separator + rest
+
+
+def host(url: str) -> str:
+    """Host and port, as shown to people."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def digest(url: str) -> str:
+    """What tells addresses apart on disk. A signature renewed does not make another address of it."""
+    return hashlib.sha256(shown(url).encode()).hexdigest()[:16]
