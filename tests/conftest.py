@@ -13,6 +13,9 @@ from PIL import Image
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 os.environ.setdefault("WANDB_MODE", "offline")
+# Tests start many processes. Where Python is told to keep no bytecode, each would compile torch and the rest anew.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
 
 
 @dataclass

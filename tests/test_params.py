@@ -1,7 +1,12 @@
 """params.yaml, through which DVC sees the configuration."""
 
+import functools
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -29,3 +34,16 @@ def test_the_pipeline_tracks_sections_that_exist() -> None:
             node = tree
             for part in key.split("."):
                 node = node[part]
+
+
+def test_the_lock_is_of_this_configuration() -> None:
+    """Else `dvc repro` in a fresh clone leaves a changed dvc.lock behind."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout")
+    status = [sys.executable, "-m", "dvc", "status", "--json", "params"]
+    done = subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {}, "run `dvc repro` and commit dvc.lock"
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name, stage in yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"].items():
+        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
+            assert value == functools.reduce(dict.__getitem__, key.split("."), params), (name, key)
