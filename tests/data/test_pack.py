@@ -189,7 +189,7 @@ def test_synthetic_is_drawn_at_the_size(tmp_path: Path) -> None:
 def test_worker_processes_give_the_same_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = DataConfig(home=str(tmp_path / "a"), image_size=16, synthetic=SyntheticConfig(images_per_class=5))
     alone = prepare(config).split("train").images
-    monkeypatch.setattr("landuse.data.scan.FEW", 1)
+    monkeypatch.setattr("landuse.data.scan.FEW_DRAWN", 1)
     shared = prepare(replace(config, home=str(tmp_path / "b"))).split("train").images
     assert np.array_equal(alone, shared)
 

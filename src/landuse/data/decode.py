@@ -103,8 +103,9 @@ def _to_rgb(opened: Image.Image, origin: str, value_range: Sequence[float] | Non
     """The image upright in RGB, and what that took."""
     notes: list[str] = []
     has_deep_colour = _has_deep_colour(opened)  # asked now: once loaded, an image does not tell any more
-    image = ImageOps.exif_transpose(opened)
+    image = opened
     if opened.getexif().get(0x0112, 1) != 1:  # the tag Orientation; 1 is upright
+        image = ImageOps.exif_transpose(opened)
         notes.append("turned upright by its EXIF tag")
     if image.mode.startswith(DEEP_MODES) or has_deep_colour:
         return _scaled(image, origin, value_range), [*notes, "scaled to 8 bits"]

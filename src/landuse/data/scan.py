@@ -1,8 +1,8 @@
 """Decoding every image once, in parallel, into one file: the costly part of packing.
 
-Threads share the work: Pillow lets go of Python's lock while it decodes and resizes, and a thread starts at once and
-hands nothing over. They share the source as well; of a compressed tar, which is one stream, they fetch in turns.
-Drawing the embedded dataset holds the lock, so that is done by processes.
+Few images, and the files of a stream, are shared by threads: Pillow lets go of Python's lock while it decodes and
+resizes, and a thread starts at once and hands nothing over. Many images are shared by processes, since small ones take
+longer in Python than in Pillow, and drawing the embedded dataset holds the lock.
 """
 
 import os
@@ -27,7 +27,8 @@ from landuse.data.sources import Source
 from landuse.data.workers import num_workers
 
 CHUNK = 32  # images per task
-FEW = 256  # images for which processes would take longer to start than to work
+# Images for which processes would take longer to start than they save: half a second against threads.
+FEW_DRAWN, FEW_FILES = 256, 4096
 IMAGES, THUMBNAILS = "images.u8", "thumbnails.u8"
 
 
@@ -151,7 +152,8 @@ def _executor(source: Source, size_px: int, folder: Path) -> Iterator[Executor]:
     workers = num_workers()
     arguments = (source, size_px, folder)
     executor: Executor
-    if source.holds_the_lock and len(source.paths) >= FEW and workers > 1:
+    few = FEW_DRAWN if source.holds_the_lock else FEW_FILES
+    if len(source.paths) >= few and workers > 1 and not source.is_stream:
         # Spawned, because forking after threads have started can deadlock.
         executor = ProcessPoolExecutor(workers, get_context("spawn"), _start_process, arguments)
     else:
