@@ -129,7 +129,8 @@ def _duplicates(folder: Path, found: dict[str, Any]) -> Html:
     )
     note = (
         f"{len(pairs):,} pairs show the same, up to turning, mirroring, brightness and compression. Images that are "
-        "paired directly or through others form a group, and a group is never divided between splits."
+        "paired directly or through others form a group. "
+        + ("Given lists divide some: see the leaks." if found["leaks"] else "No group is divided between splits.")
     )
     caption = "Pairs with the correlation of their thumbnails in the best symmetry."
     photos = figure(_content(folder / "duplicates.png"), "Pairs of images that show the same.", caption, "photo")
