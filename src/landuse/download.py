@@ -1,12 +1,15 @@
 """python -m landuse.download: fetch and verify the archive of ``data=``."""
 
+import hashlib
 import logging
 from pathlib import Path
 
 from landuse.cli import Invocation, run_command
-from landuse.config.schema import Config
+from landuse.config.schema import Config, DataConfig
 from landuse.config.validate import validate_data
+from landuse.data import split
 from landuse.data.archive import obtain
+from landuse.data.sources import open_source
 from landuse.files import write_json
 from landuse.tracking import logs
 
@@ -29,8 +32,24 @@ def download(config: Config, call: Invocation) -> None:
     else:
         log.info("data=%s needs no download", config.data.name)
     if config.data.manifest is not None:
-        content = {"name": config.data.name, "source": config.data.source, "checksum": checksum}
+        content = {
+            "name": config.data.name,
+            "source": config.data.source,
+            "checksum": checksum,
+            **_of_files(config.data),
+        }
         write_json(Path(config.data.manifest), content)
+
+
+def _of_files(data: DataConfig) -> dict[str, str]:
+    """What tells whether images or lists of the user's own have changed."""
+    content = split.digests(data)
+    if data.source == "folder":
+        source = open_source(data)
+        content["folder"] = source.identity or source.identify(
+            [hashlib.sha256(source.fetch(i)).digest() for i in range(len(source.paths))]
+        )
+    return content
 
 
 def main() -> None:

@@ -33,7 +33,17 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: object) -> None:
     """Write ``content`` as indented JSON, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        # What stands for bytes of a file name that are no UTF-8 becomes an escape, as JSON has them.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def settle(folder: Path) -> None:
+    """Have the disk keep everything below the folder, so that it may take a name that is trusted."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb+") as written:
+                os.fsync(written.fileno())
 
 
 def made(folder: Path) -> Path:

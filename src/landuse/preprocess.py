@@ -1,6 +1,7 @@
 """python -m landuse.preprocess: decode, check, split and pack the images of ``data=``, and report on them."""
 
 import logging
+from dataclasses import replace
 
 from landuse.cli import Invocation, run_command
 from landuse.config.schema import Config
@@ -26,7 +27,7 @@ def preprocess(config: Config, call: Invocation) -> None:
     if not page.is_file():
         from landuse.data.report import write_report  # draws, which takes longer to import than all the rest
 
-        page = write_report(pack)
+        page = write_report(make(replace(config.data, max_images=None)))
     log.info("report      %s", page)
     check_quality(pack, config.data)
 

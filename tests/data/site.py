@@ -1,9 +1,11 @@
 """An HTTP server on loopback that misbehaves as it is told, path by path."""
 
 import hashlib
+import io
 import re
 import ssl
 import threading
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +14,16 @@ from typing import Any
 
 from landuse.config.schema import ArchiveConfig
 
-CONTENT = b"PK" + b"the archive's content" * 10_000
+
+def packed(entries: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return stream.getvalue()
+
+
+CONTENT = packed({"a/1.png": b"the archive's content" * 10_000, "b/1.png": b""})
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PAGE = b"\n<!DOCTYPE html><title>Log in</title>"
 

@@ -101,6 +101,46 @@ def test_turned_upright() -> None:
     assert decoded.notes == ("turned upright by its EXIF tag",)
 
 
+@pytest.mark.parametrize("planar", [1, 2])
+def test_colours_of_sixteen_bits_are_never_cut_to_eight(planar: int) -> None:
+    """Pillow opens these as if they had eight bits."""
+    height = width = 4
+    samples = np.array([3000, 1000, 500], "<u2")
+    image = np.broadcast_to(samples, (height, width, 3))
+    content = np.ascontiguousarray(image if planar == 1 else image.transpose(2, 0, 1)).tobytes()
+    strips = 1 if planar == 1 else 3
+    entries, extra, start = [], b"", 8 + 2 + 10 * 12 + 4
+
+    def entry(tag: int, kind: int, values: list[int]) -> None:
+        nonlocal extra
+        packed = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        if len(packed) > 4:
+            packed, extra = struct.pack("<I", start + len(extra)), extra + packed
+        entries.append(struct.pack("<HHI", tag, kind, len(values)) + packed.ljust(4, b"\0"))
+
+    data = start + 6 + strips * 8
+    sizes = [len(content) // strips] * strips
+    for tag, kind, values in (
+        (256, 3, [width]), (257, 3, [height]), (258, 3, [16, 16, 16]), (259, 3, [1]), (262, 3, [2]),
+        (273, 4, [data + sum(sizes[:i]) for i in range(strips)]), (277, 3, [3]), (278, 3, [height]),
+        (279, 4, sizes), (284, 3, [planar]),
+    ):  # fmt: skip
+        entry(tag, kind, values)
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + b"\0" * 4 + extra
+    ppm = b"P6\n4 4\n65535\n" + np.ascontiguousarray(image).astype(">u2").tobytes()
+    for file in (tiff.ljust(data, b"\0") + content, ppm):
+        with pytest.raises(UnusableImageError, match="more than 8 bits|bands of 16 bits"):
+            decode(file, "x", 4)
+
+
+def test_bands_and_pages_that_are_passed_over_are_noted() -> None:
+    pages = io.BytesIO()
+    first, second = (Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (10, 200))
+    first.save(pages, "TIFF", save_all=True, append_images=[second])
+    decoded = decode(pages.getvalue(), "x", 8)
+    assert decoded.notes == ("first of 2 pages",) and decoded.pixels.max() == 10
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -90,6 +90,24 @@ def test_copies_that_were_turned_brightened_or_compressed_are_found() -> None:
     }
 
 
+@pytest.mark.parametrize("size", [33, 40, 48, 50, 72, 100, 200, 256])
+def test_the_thumbnail_of_a_mirrored_image_is_mirrored(size: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    for pixels in (noise, draw_scene("harbor", 0, 0, size)):
+        thumbnails = [make_thumbnail(Image.fromarray(np.ascontiguousarray(turned))) for turned in symmetries(pixels)]
+        for thumbnail in thumbnails[1:]:
+            assert best_correlations(thumbnails[0][None], thumbnail[None])[0] > 0.998
+
+
+def test_many_equal_images_are_as_many_pairs() -> None:
+    images = np.repeat(draw_scene("harbor", 0, 0, 32)[None], 700, axis=0)
+    thumbnails = np.ascontiguousarray(images[..., 0])
+    images[3] = images[3, :, ::-1]
+    thumbnails[3] = thumbnails[3, :, ::-1]
+    found = find_pairs(thumbnails, images, range(700), "near")
+    assert [(pair.first, pair.second, pair.is_exact) for pair in found] == [(0, i, i != 3) for i in range(1, 700)]
+
+
 def test_without_texture_only_exact_copies_count() -> None:
     """The noise of two photographs of nothing is alike by chance."""
     draws = np.random.default_rng(0)
@@ -99,6 +117,10 @@ def test_without_texture_only_exact_copies_count() -> None:
     for mode, pairs in (("near", [(0, 1)]), ("exact", [(0, 1)]), ("off", [])):
         found = find_pairs(thumbnails, images, range(4), mode)
         assert [(pair.first, pair.second, pair.is_exact) for pair in found] == [(*pair, True) for pair in pairs]
+    thumbnails[3], images[2:, 0, 1] = np.rot90(thumbnails[2], 1), 7
+    images[3] = np.rot90(images[2], 1)
+    found = find_pairs(thumbnails, images, range(4), "near")
+    assert [(pair.first, pair.second, pair.is_exact) for pair in found] == [(0, 1, True), (2, 3, False)]
 
 
 def test_groups_are_what_links_join() -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from landuse.config.schema import ArchiveConfig
-from landuse.data.archive import accepted_checksums, obtain
+from landuse.data.archive import _target, accepted_checksums, obtain
 
-from .site import CONTENT, SHA256, Handler, Site, plain, redirect, status, whole
+from .site import CONTENT, SHA256, Handler, Site, packed, plain, redirect, status, whole
 from .test_archive import left
 from .test_transfer import fails
 
 URL = "kaggle://apollo2506/landuse-scene-classification"
 API = "/api/v1/datasets/download/apollo2506/landuse-scene-classification"
-FILE = "kaggle-apollo2506-landuse-scene-classification.zip"
+FILE = "kaggle@apollo2506@landuse-scene-classification.zip"
+ANOTHER = packed({"a/1.png": b"another"})
 SECRET = "0123456789abcdef-s3cret"
 
 
@@ -124,11 +125,11 @@ def test_first_content_is_kept_to(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "downloads" / f"{FILE}.sha256").read_text() == f"{SHA256}  {FILE}\n"
     assert accepted_checksums(config(), tmp_path) == [f"sha256:{SHA256}"]
     path.unlink()
-    site.has("/storage/archive.zip", plain(b"PK another"))
+    site.has("/storage/archive.zip", plain(ANOTHER))
     fails(config(), tmp_path, f"expected sha256:{SHA256}", f"remove {path}.sha256")
     assert left(tmp_path) == [f"{FILE}.sha256"]
     (tmp_path / "downloads" / f"{FILE}.sha256").unlink()
-    assert obtain(config(), tmp_path).checksum == "sha256:" + hashlib.sha256(b"PK another").hexdigest()
+    assert obtain(config(), tmp_path).checksum == "sha256:" + hashlib.sha256(ANOTHER).hexdigest()
 
 
 @pytest.mark.usefixtures("token")
@@ -146,3 +147,18 @@ def test_through_the_command(command, site: Site, tmp_path: Path) -> None:
     assert done.status == 2
     assert "Kaggle asks for your token" in done.err
     assert len(done.err.strip().splitlines()) <= 2
+
+
+@pytest.mark.usefixtures("token")
+def test_a_file_cut_off_unnoticed_is_not_trusted(site: Site, tmp_path: Path) -> None:
+    """From a server that names no length, what is cut off looks whole."""
+    site.has("/storage/archive.zip", plain(CONTENT[:-50]))
+    fails(config(), tmp_path, "no whole archive")
+    assert left(tmp_path) == []
+    site.has("/storage/archive.zip", plain())
+    assert obtain(config(), tmp_path).path.read_bytes() == CONTENT
+
+
+def test_datasets_do_not_share_a_file(tmp_path: Path) -> None:
+    urls = ["kaggle://a-b/c", "kaggle://a/b-c", "kaggle://o/d-v2", "kaggle://o/d?version=2", "kaggle://o/d"]
+    assert len({_target(config(url=url), tmp_path) for url in urls}) == len(urls)

@@ -164,6 +164,36 @@ def test_folds_cover_every_image_once_and_keep_groups() -> None:
     assert sorted(tests) == list(range(len(PATHS)))
 
 
+@pytest.mark.parametrize(("num_classes", "per_class", "folds"), [(100, 4, 3), (100, 3, 5), (7, 10, 4)])
+def test_folds_are_of_equal_size(num_classes: int, per_class: int, folds: int) -> None:
+    """What a class cannot share equally goes to other folds than the next class's."""
+    paths = [f"c{c}/{i}.png" for c in range(num_classes) for i in range(per_class)]
+    everyone = range(len(paths))
+    sizes = [
+        len(split_images(paths, everyone, everyone, DataConfig(split=SplitConfig(folds=folds, fold=fold)))["test"])
+        for fold in range(folds)
+    ]
+    assert sum(sizes) == len(paths) and max(sizes) - min(sizes) <= 1
+
+
+def test_a_class_missing_from_a_split_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    paths = [f"{name}/{i}.png" for name in "ab" for i in range(10)]
+    groups = [i if path.startswith("a") else 10 for i, path in enumerate(paths)]
+    split_images(paths, range(20), groups, DataConfig())
+    assert "no image of class b in the val split" in caplog.text
+
+
+def test_odd_names_in_lists(tmp_path: Path) -> None:
+    paths = ["a/scene.01.png", "a/two\u2028lines.png", 'a/"x", y.png', "b/1.png", "b/2.png", "b/3.png"]
+    given = {"train": [0, 3], "val": [1, 4], "test": [2, 5]}
+    write_lists(tmp_path / "lists", paths, given)
+    config = DataConfig(split=SplitConfig(files=str(tmp_path / "lists")))
+    assert {k: sorted(v) for k, v in split_images(paths, range(6), range(6), config).items()} == given
+    text = (tmp_path / "lists" / "train.csv").read_text().replace("scene.01.png", "scene.01")
+    (tmp_path / "lists" / "train.csv").write_text(text)
+    assert sorted(split_images(paths, range(6), range(6), config)["train"]) == [0, 3]
+
+
 def test_leaks_of_given_lists(tmp_path: Path) -> None:
     """a00 to a03 show the same; they are listed in all three splits."""
     config = lists(

@@ -110,6 +110,9 @@ def _data(data: DataConfig) -> Iterator[str]:
     if data.source == "synthetic" and data.synthetic.images_per_class < 5:
         yield f"data.synthetic.images_per_class={data.synthetic.images_per_class}: at least 5 fill the three splits."
     yield from _split(data)
+    if data.quality.duplicates == "off" and data.quality.on_leak != "warn":
+        how = data.quality.on_leak
+        yield f"data.quality.on_leak={how} needs to know which images are the same: not data.quality.duplicates=off."
     value_range = data.quality.value_range
     if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
         yield f"data.quality.value_range={list(value_range)}: needs [low,high] with low < high, such as [0,3000]."

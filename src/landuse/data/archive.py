@@ -1,7 +1,7 @@
 """Getting a dataset's archive and making sure that its content is the expected one.
 
     <home>/downloads/<start of the checksum>-<name>         whole and verified
-    <home>/downloads/kaggle-<owner>-<dataset>[-v<N>].zip    the same; with <...>.zip.sha256 where no checksum was given
+    <home>/downloads/kaggle@<owner>@<dataset>[@v<N>].zip    the same; with <...>.zip.sha256 where no checksum was given
     <home>/downloads/<...>.part, <...>.part.json            what a broken transfer left; the next call goes on from it
 
 A finished file is hashed whenever it is asked for: a pack is made of it once, and then it is needed no more.
@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from landuse.addresses import shown
 from landuse.config.schema import ArchiveConfig
+from landuse.data.entries import open_archive
 from landuse.data.fetch import kaggle, places, transfer
 from landuse.data.fetch.failures import FetchError
 from landuse.data.fetch.partial import Partial
@@ -97,7 +98,8 @@ def _target(config: ArchiveConfig, home: Path) -> Path:
     url = str(config.url)
     if _scheme(url) == "kaggle":
         owner, dataset, version = kaggle.split(url)
-        return home / "downloads" / f"kaggle-{owner}-{dataset}{f'-v{version}' if version else ''}.zip"
+        # Joined by what no part can contain, so that no other dataset has this name.
+        return home / "downloads" / f"kaggle@{owner}@{dataset}{f'@v{version}' if version else ''}.zip"
     name = re.sub(r"[^\w.-]", "_", Path(unquote(urlsplit(url).path)).name) or "archive"
     return home / "downloads" / f"{accepted_checksums(config, home)[0].partition(':')[2][:12]}-{name}"
 
@@ -188,6 +190,7 @@ def _verify(path: Path, config: ArchiveConfig, home: Path) -> str:
             return checksum
     sha256 = hashes["sha256"].hexdigest()
     if not accepted:
+        _check_whole(path)
         _trust(sha256, config, home)
         return f"sha256:{sha256}"
     cure = "if it is the archive you mean, give its checksum as data.archive.sha256"
@@ -195,6 +198,14 @@ def _verify(path: Path, config: ArchiveConfig, home: Path) -> str:
         cure = f"if the dataset was changed on purpose, remove {_record(config, home)}"
     cause = f"its content has the checksum sha256:{sha256}, expected {' or '.join(accepted)}, so it is another"
     raise FetchError(cause, cure, is_final=True)
+
+
+def _check_whole(path: Path) -> None:
+    """Without a checksum, and from a server that names no length, a file that was cut off looks like any other."""
+    try:
+        open_archive(path, lambda _: False)
+    except UserError as error:
+        raise FetchError(f"what came is no whole archive: {error}", "try again", is_final=True) from error
 
 
 def _trust(sha256: str, config: ArchiveConfig, home: Path) -> None:

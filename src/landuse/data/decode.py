@@ -2,8 +2,9 @@
 
 import io
 import logging
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,7 @@ def decode(content: bytes, origin: str, size_px: int, value_range: Sequence[floa
             upright, notes = _to_rgb(opened, origin, value_range)
     except UnidentifiedImageError as error:
         raise UnusableImageError(origin, _unidentified(content)) from error
-    except UserError:
+    except (UserError, MemoryError):  # the latter tells about the machine, not about the image
         raise
     # Besides what Pillow documents, damaged TIFF directories raise TypeError, KeyError, struct.error and more.
     except Exception as error:
@@ -90,10 +91,14 @@ def decode(content: bytes, origin: str, size_px: int, value_range: Sequence[floa
 
 
 def make_thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """A square RGB image as (32, 32) uint8 grey, by averaging boxes; what duplicates are found by."""
+    """A square RGB image as (32, 32) uint8 grey; what duplicates are found by.
+
+    Of a mirrored image it is the mirrored one. Pillow's BOX filter would not keep to that where 32 does not divide the
+    size, because it gives a pixel that lies in two boxes to one of them.
+    """
     factor = image.width // THUMBNAIL_PX
     if factor * THUMBNAIL_PX != image.width:
-        image = image.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
+        image = image.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.HAMMING)
     elif factor > 1:
         image = image.reduce(factor)  # the same, faster
     return np.asarray(image.convert("L"))
@@ -101,7 +106,7 @@ def make_thumbnail(image: Image.Image) -> NDArray[np.uint8]:
 
 def _to_rgb(opened: Image.Image, origin: str, value_range: Sequence[float] | None) -> tuple[Image.Image, list[str]]:
     """The image upright in RGB, and what that took."""
-    notes: list[str] = []
+    notes = list(_left_out(opened))
     has_deep_colour = _has_deep_colour(opened)  # asked now: once loaded, an image does not tell any more
     image = opened
     if opened.getexif().get(0x0112, 1) != 1:  # the tag Orientation; 1 is upright
@@ -115,8 +120,24 @@ def _to_rgb(opened: Image.Image, origin: str, value_range: Sequence[float] | Non
 
 
 def _has_deep_colour(opened: Image.Image) -> bool:
-    """Whether Pillow opens it as 8-bit colour only by dropping the low byte of each 16-bit sample."""
-    return any(";16" in str(tile[3]) for tile in getattr(opened, "tile", []))
+    """Whether Pillow opens it as 8-bit colour only by dropping what samples of more than 8 bits hold beyond that."""
+    if opened.mode.startswith(DEEP_MODES):
+        return False
+    tags = getattr(opened, "tag_v2", {})
+    if max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
+        return True
+    arguments = [tile[3] for tile in getattr(opened, "tile", [])]
+    is_deep_ppm = opened.format == "PPM" and any(isinstance(a, tuple) and a[-1] > 255 for a in arguments)
+    return is_deep_ppm or any(re.search(r";16[BLN]", str(a)) for a in arguments)  # "BGR;16" has 16 bits for all three
+
+
+def _left_out(opened: Image.Image) -> Iterator[str]:
+    """What Pillow passes over without a word."""
+    bands = getattr(opened, "tag_v2", {}).get(SAMPLES_PER_PIXEL, 1)
+    if opened.mode == "RGB" and bands > 3:
+        yield f"first three of {bands} bands"
+    if (pages := getattr(opened, "n_frames", 1)) > 1:
+        yield f"first of {pages} pages"
 
 
 def _scaled(image: Image.Image, origin: str, value_range: Sequence[float] | None) -> Image.Image:
@@ -140,10 +161,10 @@ def _scaled(image: Image.Image, origin: str, value_range: Sequence[float] | None
 def _unidentified(content: bytes) -> str:
     """Why Pillow cannot open it; a TIFF of many bands is the common case in remote sensing."""
     bands, bits = _tiff_layout(content)
-    if bands is not None and (bands not in (1, 3, 4) or bits not in (1, 8)):
+    if bands is not None and (bands > 1 or bits not in (1, 8)):
         return (
-            f"has {bands} bands of {bits} bits, and which to show as red, green and blue is yours to decide: make an "
-            "8-bit RGB copy (for example gdal_translate -b 4 -b 3 -b 2 -ot Byte -scale)."
+            f"has {bands} bands of {bits} bits that are not marked as RGB, and which to show as red, green and blue is "
+            "yours to decide: make an 8-bit RGB copy (for example gdal_translate -b 4 -b 3 -b 2 -ot Byte -scale)."
         )
     return "is not a readable image (no known image format): repair or remove it."
 

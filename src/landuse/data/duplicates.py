@@ -3,13 +3,15 @@
 Two images are near-duplicates when the correlation of their grey thumbnails of 32 x 32 pixels, in the best of the eight
 symmetries of the square, is at least 0.98. Correlation ignores brightness and contrast. The limit was set on UC Merced:
 above it lie its known duplicate and tiles of one beach photographed side by side, below it begin pairs of different
-places. Copies that were turned, mirrored, brightened by a third or saved as JPEG of quality 50 stay above 0.99.
+places. Copies that were turned, mirrored, brightened by a third or saved as JPEG of quality 50 stay above 0.99. Images
+without texture, such as open water, are alike by chance: of those only copies equal but for the symmetry count.
 
 The search is exact, and yet does not compare every pair in every symmetry: see :func:`_near_pairs`.
 """
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -52,16 +54,18 @@ def find_pairs(thumbnails: Rows, images: Rows, rows: Sequence[int], mode: Mode) 
         mode: "exact" finds exact copies alone, "off" none.
 
     Returns:
-        Pairs ``first < second``, sorted.
+        Pairs ``first < second``, sorted. Of exact copies the first is paired with each of the others, and stands for
+        them where near copies are concerned.
     """
     if mode == "off" or len(rows) < 2:
         return []
     chosen = np.asarray(rows, dtype=np.int64)
-    spread = np.concatenate([thumbnails[chosen[i : i + BLOCK]].std(axis=(1, 2)) for i in range(0, len(chosen), BLOCK)])
-    flat = chosen[spread < MIN_SPREAD] if mode == "near" else chosen
-    pairs = list(_exact_pairs(thumbnails, images, flat))
-    if mode == "near":
-        for a, b, correlation in _near_pairs(thumbnails, chosen[spread >= MIN_SPREAD]):
+    pairs = list(_exact_pairs(thumbnails, images, chosen))
+    if mode == "near":  # among one of each set of exact copies: a thousand black tiles are no half million pairs
+        chosen = np.setdiff1d(chosen, [pair.second for pair in pairs])
+        is_flat = np.concatenate([_is_flat(thumbnails[chosen[i : i + BLOCK]]) for i in range(0, len(chosen), BLOCK)])
+        pairs += _turned_pairs(thumbnails, images, chosen[is_flat])
+        for a, b, correlation in _near_pairs(thumbnails, chosen[~is_flat]):
             pairs.append(Pair(a, b, correlation, np.array_equal(images[a], images[b])))
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
@@ -125,20 +129,60 @@ def _best_products(a: tuple[NDArray[Any], ...], b: tuple[NDArray[Any], ...]) -> 
     return np.asarray(np.max(products, axis=0))
 
 
+def _is_flat(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(N,): the standard deviation is below MIN_SPREAD; in whole numbers, for the same verdict on every machine."""
+    n = thumbnails.shape[1] * thumbnails.shape[2]
+    values = thumbnails.astype(np.int64)
+    return np.asarray(n * (values**2).sum(axis=(1, 2)) - values.sum(axis=(1, 2)) ** 2 < (MIN_SPREAD * n) ** 2)
+
+
 def _exact_pairs(thumbnails: Rows, images: Rows, rows: NDArray[np.int64]) -> Iterator[Pair]:
     """Pairs of equal images: the first of each set of equals with each of the others."""
+    yield from _equals(thumbnails, rows, bytes, lambda a, b: np.array_equal(images[a], images[b]), is_exact=True)
+
+
+def _turned_pairs(thumbnails: Rows, images: Rows, rows: NDArray[np.int64]) -> Iterator[Pair]:
+    """Pairs of images that are equal in one of the other symmetries, all that can be said of those without texture."""
+
+    def is_turned(a: int, b: int) -> bool:
+        image = images[a]
+        return any(np.array_equal(image, turned) for turned in _symmetries(images[b]))
+
+    yield from _equals(
+        thumbnails, rows, lambda thumbnail: min(map(bytes, _symmetries(thumbnail))), is_turned, is_exact=False
+    )
+
+
+def _equals(
+    thumbnails: Rows,
+    rows: NDArray[np.int64],
+    key: Callable[[NDArray[np.uint8]], bytes],
+    is_equal: Callable[[int, int], bool],
+    *,
+    is_exact: bool,
+) -> Iterator[Pair]:
+    """The first of each set of equals with each of the others; ``key`` is the same for equals."""
     alike: dict[bytes, list[int]] = defaultdict(list)
-    for i in rows.tolist():
-        alike[thumbnails[i].tobytes()].append(i)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        for i, thumbnail in zip(block.tolist(), thumbnails[block], strict=True):
+            alike[hashlib.blake2b(key(thumbnail), digest_size=16).digest()].append(i)
     for members in alike.values():
         firsts: list[int] = []
         for i in members:
             for first in firsts:
-                if np.array_equal(images[first], images[i]):
-                    yield Pair(first, i, 1.0, True)
+                if is_equal(first, i):
+                    yield Pair(first, i, 1.0, is_exact)
                     break
             else:
                 firsts.append(i)
+
+
+def _symmetries(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """(S, S, ...) in each of the eight symmetries of the square."""
+    for mirrored in (image, image[:, ::-1]):
+        for turns in range(4):
+            yield np.rot90(mirrored, turns)
 
 
 def _near_pairs(thumbnails: Rows, rows: NDArray[np.int64]) -> Iterator[tuple[int, int, float]]:

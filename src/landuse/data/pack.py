@@ -13,6 +13,7 @@ a pack tells when or where it was made: the same data give the same bytes.
 """
 
 import csv
+import errno
 import hashlib
 import json
 import logging
@@ -23,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +40,13 @@ from landuse.data.scan import Scan, scan
 from landuse.data.sources import Source, archive_identity, class_of, open_source
 from landuse.data.split import SPLITS, Split
 from landuse.errors import UserError
-from landuse.files import locked, made, write_json
+from landuse.files import locked, made, settle, write_json
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # raise when the content of a pack changes for the same configuration
+FORMAT = 3  # raise when the content of a pack changes for the same configuration
 ROWS = 256  # images copied at once
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ class Pack:
 
     def split(self, name: str) -> PackedSplit:
         """Open ``train``, ``val`` or ``test``."""
-        images = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        try:
+            images = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise UserError(f"The pack {self.folder} is damaged ({name}.npy: {error}): remove the folder.") from error
         with (self.folder / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == name]
         if len(rows) != len(images) or images.shape[1:] != (self.image_size, self.image_size, 3):
@@ -126,9 +131,10 @@ def make(config: DataConfig) -> Pack:
             try:
                 folder = _build(made(home / "packs"), source, config)
             except OSError as error:
+                cure = "make room there" if error.errno in NO_ROOM else "check that disk"
                 raise UserError(
-                    f"The pack could not be written below {home} ({error.strerror or error}): make room there, or "
-                    "choose another place with data.home=PATH."
+                    f"The pack could not be written below {home} ({error.strerror or error}): {cure}, or choose "
+                    "another place with data.home=PATH."
                 ) from error
     return _open(folder, config)
 
@@ -136,38 +142,40 @@ def make(config: DataConfig) -> Pack:
 def _known_identities(config: DataConfig) -> list[str | None]:
     """Content identities known without reading, so that a finished pack needs its archive no more.
 
-    A checksum pins an archive down, wherever it is; a local one must have been verified and be unchanged since.
+    A checksum pins a remote archive down. Where several contents are accepted, or a file may have changed, it is the
+    one that these addresses gave the last time.
     """
     if config.source != "archive":
         return []
     checksums = accepted_checksums(config.archive, Path(config.home))
     accepted = [archive_identity(checksum, config.archive.folder) for checksum in checksums]
-    local = _local_archive(config)
-    if local is None:
+    if len(accepted) == 1 and not _local_files(config):
         return list(accepted)
-    known = recall(Path(config.home), _subject(local, config), signature([local]) if local.is_file() else None)
+    known = recall(Path(config.home), _addresses(config), _local_signature(config))
     return [known] if known in accepted else []
 
 
 def _open_source(config: DataConfig) -> Source:
-    local = _local_archive(config)
-    seen = signature([local]) if local is not None and local.is_file() else None  # before it is verified
+    seen = _local_signature(config)  # before it is verified
     source = open_source(config)
-    if local is not None and source.identity is not None:
-        remember(Path(config.home), _subject(local, config), seen, source.identity)
+    if config.source == "archive" and source.identity is not None:
+        remember(Path(config.home), _addresses(config), seen, source.identity)
     return source
 
 
-def _subject(local: Path, config: DataConfig) -> str:
-    """What the identity of a local archive is remembered by."""
-    return archive_identity(f"archive {local}", config.archive.folder)
+def _addresses(config: DataConfig) -> str:
+    """What an archive's identity is remembered by; not legible, since addresses may hold passwords."""
+    urls = "\n".join([str(config.archive.url), *config.archive.mirrors])
+    return archive_identity(f"archive {hashlib.sha256(urls.encode()).hexdigest()}", config.archive.folder)
 
 
-def _local_archive(config: DataConfig) -> Path | None:
-    """The one file that the archive can be; None where it may come from elsewhere, too."""
-    if config.source != "archive" or config.archive.mirrors or urlparse(str(config.archive.url)).scheme != "file":
-        return None
-    return local_path(str(config.archive.url))
+def _local_files(config: DataConfig) -> list[Path]:
+    urls = [str(config.archive.url), *config.archive.mirrors] if config.source == "archive" else []
+    return [local_path(url) for url in urls if urlsplit(url).scheme == "file"]
+
+
+def _local_signature(config: DataConfig) -> str | None:
+    return signature(path for path in _local_files(config) if path.is_file())
 
 
 def _find(home: Path, config: DataConfig, identities: Sequence[str | None]) -> Path | None:
@@ -235,13 +243,18 @@ def _build(packs: Path, source: Source, config: DataConfig) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed: the lock is ours
     temporary.mkdir()
     try:
+        spec = split.split_spec(config)
         scanned = scan(source, config.image_size, made(temporary / "scan"))
         fingerprint = _fingerprint(source.identify(scanned.digests), config)
         with scanned.images, scanned.thumbnails:
             _write_pack(temporary, source.paths, scanned, fingerprint, config)
+        if split.split_spec(config) != spec:
+            raise UserError("data.split.files or data.split.groups changed in the meantime: run the command again.")
         shutil.rmtree(temporary / "scan")
         folder = _folder(packs, config, fingerprint)
         if not (folder / "pack.json").is_file():  # there already when files were touched and not changed
+            settle(temporary)
+            shutil.rmtree(folder, ignore_errors=True)  # of a pack that was not removed whole
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -45,7 +45,12 @@ class Source(Protocol):
         return self.decode(index, self.fetch(index), size_px)
 
     def fetch(self, index: int) -> bytes:
-        """The file of an image, for :meth:`decode`; UnusableImageError if it cannot be read."""
+        """The file of an image, for :meth:`decode`.
+
+        Raises:
+            UnusableImageError: an archive is damaged there.
+            UserError: it cannot be read, which may be different the next time: nothing is to be concluded from it.
+        """
         ...
 
     def decode(self, index: int, content: bytes, size_px: int) -> Decoded:
@@ -115,7 +120,10 @@ class FolderSource(Source):
         names = [name for name in _files_below(root) if _is_image(name)]
         self.paths, prefix = _class_tree(names, f"data.root={root}", lambda folder: f"data.root={root / folder}")
         self._root, self._home, self._value_range = root / prefix, home, value_range
-        self._signature = signature(self._root / path for path in self.paths)
+        try:
+            self._signature = signature(self._root / path for path in self.paths)
+        except OSError as error:
+            raise _unreadable(error) from error
         self.identity = recall(home, self._subject, self._signature)
 
     @property
@@ -127,14 +135,13 @@ class FolderSource(Source):
         return range(len(self.paths))
 
     def fetch(self, index: int) -> bytes:
-        path = self._root / self.paths[index]
         try:
-            return path.read_bytes()
+            return (self._root / self.paths[index]).read_bytes()
         except OSError as error:
-            raise UnusableImageError(str(path), f"cannot be read ({error.strerror}): repair or remove it.") from error
+            raise _unreadable(error) from error
 
     def decode(self, index: int, content: bytes, size_px: int) -> Decoded:
-        digest = hashlib.sha256(content).digest() if self.identity is None else b""
+        digest = hashlib.sha256(content).digest()
         try:
             decoded = decode(content, str(self._root / self.paths[index]), size_px, self._value_range)
         except UnusableImageError as error:
@@ -189,6 +196,8 @@ class ArchiveSource(Source):
         try:
             return self._archive.read(name)
         except ARCHIVE_ERRORS as error:
+            if getattr(error, "errno", None) is not None:  # the disk's, not the image's
+                raise UserError(f"{self._path} cannot be read ({error}): check the disk, and try again.") from error
             origin = f"{name} in {self._path}"
             raise UnusableImageError(origin, f"cannot be read ({error}): the archive is damaged.") from error
 
@@ -198,6 +207,10 @@ class ArchiveSource(Source):
     def identify(self, digests: Sequence[bytes]) -> str:
         assert self.identity is not None
         return self.identity
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(f"{error.filename} cannot be read ({error.strerror}): repair or remove it, and try again.")
 
 
 def archive_identity(checksum: str, folder: str | None) -> str:

@@ -5,6 +5,8 @@ Images that show the same are kept together: the unit that is dealt out is the g
 
 import csv
 import hashlib
+import io
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from pathlib import Path
 from landuse.config.schema import DataConfig
 from landuse.data.sources import class_of
 from landuse.errors import UserError
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 Split = dict[str, list[int]]  # split -> indices into the source's paths
@@ -49,7 +53,7 @@ def split_images(paths: Sequence[str], usable: Sequence[int], groups: Sequence[i
         if config.quality.on_leak == "move":
             split = _moved(split, groups)
     elif options.folds is not None:
-        folds = _deal(paths, usable, groups, [1 / options.folds] * options.folds, options.seed)
+        folds = _deal(paths, usable, groups, [1 / options.folds] * options.folds, options.seed, take_turns=True)
         test, val = options.fold, (options.fold + 1) % options.folds
         train = [i for number, fold in enumerate(folds) if number not in (test, val) for i in fold]
         split = {"train": train, "val": folds[val], "test": folds[test]}
@@ -59,8 +63,11 @@ def split_images(paths: Sequence[str], usable: Sequence[int], groups: Sequence[i
     for name in SPLITS:
         if not split[name]:
             raise UserError(f"The {name} split is empty: more images or other data.split settings are needed.")
-    if missing := classes - {class_of(paths[i]) for i in split["train"]}:
-        raise UserError(f"No training image of class {', '.join(sorted(missing))}: add images or change data.split.")
+    for name in SPLITS:
+        if missing := ", ".join(sorted(classes - {class_of(paths[i]) for i in split[name]})):
+            if name == "train":
+                raise UserError(f"No training image of class {missing}: add images or change data.split.")
+            log.warning("no image of class %s in the %s split", missing, name)
     seed = 0 if options.files else options.seed  # given lists determine everything, the order included
     return {name: _balanced_order(paths, split[name], seed) for name in SPLITS}
 
@@ -81,16 +88,26 @@ def leaks(split: Split, groups: Sequence[int]) -> list[Leak]:
 
 def split_spec(config: DataConfig) -> str:
     """Text that determines the split of a given source: the content of the lists, or fractions or folds and seed."""
-    options = config.split
+    options, content = config.split, digests(config)
     together = f"together={config.quality.duplicates}"
-    if options.groups is not None:
-        together += f",groups={_digest([Path(options.groups)])}"
-    if options.files is not None:
+    if "groups" in content:
+        together += f",groups={content['groups']}"
+    if "files" in content:
         moved = ",moved" if config.quality.on_leak == "move" else ""
-        return f"files={_digest([Path(options.files) / f'{name}.csv' for name in SPLITS])}{moved},{together}"
+        return f"files={content['files']}{moved},{together}"
     if options.folds is not None:
         return f"fold={options.fold}/{options.folds},seed={options.seed},{together}"
     return f"fractions={list(options.fractions)},seed={options.seed},{together}"
+
+
+def digests(config: DataConfig) -> dict[str, str]:
+    """SHA-256 of the user's own lists (``data.split.files``) and groups, where there are any."""
+    options = config.split
+    named = {
+        "files": [Path(options.files) / f"{name}.csv" for name in SPLITS] if options.files is not None else [],
+        "groups": [Path(options.groups)] if options.groups is not None else [],
+    }
+    return {key: _digest(files) for key, files in named.items() if files}
 
 
 def _digest(files: Sequence[Path]) -> str:
@@ -107,7 +124,7 @@ def read_groups(paths: Sequence[str], file: Path) -> list[tuple[int, int]]:
     first: dict[str, int] = {}
     links = []
     for line, (path, group) in _rows(file, "path,group"):
-        i = index.get(_key(path))
+        i = _find(index, path)
         if i is None:
             raise UserError(f"{file}, line {line}: the dataset has no image '{path}' (extension ignored).")
         links.append((first.setdefault(group, i), i))
@@ -125,7 +142,7 @@ def write_lists(folder: Path, paths: Sequence[str], split: Split) -> None:
 def fingerprint(paths: Sequence[str], split: Split) -> str:
     """SHA-256 over the sorted lines "split,class/name" (no extension): who is where, whatever the file format."""
     lines = sorted(f"{name},{_key(paths[i])}" for name in SPLITS for i in split[name])
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _key(path: str) -> str:
@@ -143,6 +160,11 @@ def _index(paths: Sequence[str]) -> dict[str, int]:
     return index
 
 
+def _find(index: dict[str, int], path: str) -> int | None:
+    """The image that a list names, with an extension or without."""
+    return index.get(_key(path), index.get(path))
+
+
 def _from_files(paths: Sequence[str], usable: Collection[int], folder: Path) -> Split:
     index = _index(paths)
     where: dict[int, str] = {}
@@ -150,7 +172,7 @@ def _from_files(paths: Sequence[str], usable: Collection[int], folder: Path) -> 
     for name in SPLITS:
         file = folder / f"{name}.csv"
         for line, (path, label) in _rows(file, "relative/path,label"):
-            i = index.get(_key(path))
+            i = _find(index, path)
             if i is None:
                 raise UserError(f"{file}, line {line}: the dataset has no image '{path}' (extension ignored).")
             if class_of(paths[i]) != label:
@@ -169,7 +191,7 @@ def _from_files(paths: Sequence[str], usable: Collection[int], folder: Path) -> 
 
 def _rows(file: Path, columns: str) -> list[tuple[int, tuple[str, str]]]:
     try:
-        table = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
+        table = list(csv.reader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} cannot be read as UTF-8 text with commas ({error}).") from error
     rows = []
@@ -194,12 +216,20 @@ def _moved(split: Split, groups: Sequence[int]) -> Split:
 
 
 def _deal(
-    paths: Sequence[str], usable: Sequence[int], groups: Sequence[int], shares: Sequence[float], seed: int
+    paths: Sequence[str],
+    usable: Sequence[int],
+    groups: Sequence[int],
+    shares: Sequence[float],
+    seed: int,
+    take_turns: bool = False,
 ) -> list[list[int]]:
     """Deal groups into as many parts as there are shares, class by class as near to the shares as groups allow.
 
     Groups of several images go first, the largest foremost, each to a part drawn by its seeded rank, or to the one with
     most room if that one is full. Single images then fill every part up to its exact count.
+
+    Args:
+        take_turns: what cannot be shared equally goes to other parts from class to class.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for i in usable:
@@ -207,7 +237,10 @@ def _deal(
     rank = {number: min(_rank(paths[i], seed) for i in group) for number, group in members.items()}
     ordered = sorted(members, key=lambda number: (-len(members[number]), rank[number]))
     totals = Counter(class_of(paths[i]) for i in usable)
-    room = {name: _counts(total, shares) for name, total in totals.items()}
+    room, first = {}, 0
+    for name in sorted(totals):
+        room[name] = _counts(totals[name], shares, first)
+        first += totals[name] % len(shares) if take_turns else 0
     parts: list[list[int]] = [[] for _ in shares]
     for number in ordered:
         group = members[number]
@@ -227,16 +260,24 @@ def _part_for(needs: Counter[str], room: dict[str, list[int]], shares: Sequence[
     drawn, cumulated = int.from_bytes(rank[:8], "big") / 2**64, 0.0
     for part, share in enumerate(shares):
         cumulated += share
-        if drawn < cumulated and part in fits:
-            return part
+        if drawn < cumulated:
+            if part in fits:
+                return part
+            break
     return max(fits or range(len(shares)), key=lambda p: (sum(room[name][p] for name in needs), -p))
 
 
-def _counts(total: int, fractions: Sequence[float]) -> list[int]:
-    """Whole numbers that sum to ``total``, nearest to the fractions (largest remainder; ties to the earlier split)."""
+def _counts(total: int, fractions: Sequence[float], first: int = 0) -> list[int]:
+    """Whole numbers that sum to ``total``, nearest to the fractions (largest remainder).
+
+    Args:
+        first: the one that wins a tie, before those that follow it in a circle.
+    """
     exact = [total * fraction for fraction in fractions]
     counts = [int(value + 1e-9) for value in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda i: (-(round(exact[i] - counts[i], 9)), i))
+    by_remainder = sorted(
+        range(len(exact)), key=lambda i: (-(round(exact[i] - counts[i], 9)), (i - first) % len(exact))
+    )
     for i in by_remainder[: total - sum(counts)]:
         counts[i] += 1
     return counts
@@ -253,4 +294,4 @@ def _balanced_order(paths: Sequence[str], members: list[int], seed: int) -> list
 
 def _rank(path: str, seed: int) -> bytes:
     """A seeded pseudo-random rank that depends on nothing but the image's name: not on order, platform or version."""
-    return hashlib.sha256(f"{seed}:{_key(path)}".encode()).digest()
+    return hashlib.sha256(f"{seed}:{_key(path)}".encode(errors="surrogateescape")).digest()

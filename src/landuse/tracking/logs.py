@@ -36,7 +36,7 @@ def stop() -> None:
 
 def to_file(path: Path) -> None:
     """Also log to a file, appending; what was said since :func:`to_stderr` comes first."""
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     _install(file, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     for handler in _installed:
         if isinstance(handler, logging.handlers.MemoryHandler):
