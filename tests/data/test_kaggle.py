@@ -106,7 +106,7 @@ def test_refused(site: Site, tmp_path: Path, code: int, said: str) -> None:
 
 @pytest.mark.usefixtures("token")
 def test_version(site: Site, tmp_path: Path) -> None:
-    assert obtain(config(url=f"{URL}?version=3"), tmp_path).path.name == FILE.replace(".zip", "-v3.zip")
+    assert obtain(config(url=f"{URL}?version=3"), tmp_path).path.name == FILE.replace(".zip", "@v3.zip")
     assert site.seen[0].path == f"{API}?datasetVersionNumber=3"
 
 
