@@ -39,11 +39,11 @@ def main(arguments: list[str]) -> None:
             f"data.name=enlarged-{mode}",
         ]
         settings = [*RECIPE, *data, SPLIT, f"data.quality.duplicates={mode}", *overrides]
-        command("landuse.train", *settings, f"hydra.run.dir={run}", "trainer.resume=unfinished")
+        command("landuse.train", *settings, f"hydra.run.dir={run}", "trainer.resume=auto")
         command("landuse.evaluate", *data, f"run={run}")
-        (pack,) = (home / "packs").glob(f"enlarged-{mode}-*")
-        leaking, num_test = leaks(pack / "split", photograph_of)
         summary, result = (json.loads((run / f"{file}.json").read_text()) for file in ("summary", "evaluation"))
+        pack = f"enlarged-{mode}-{result['image_size']}px-{result['data_fingerprint'][:12]}"
+        leaking, num_test = leaks(home / "packs" / pack / "split", photograph_of)
         low, high = result["accuracy_ci95"]
         print(
             f"{name:14s} {num_test:12d} {leaking:12d} ({leaking / num_test:5.1%}) {summary['val/accuracy']:15.1%}"
