@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,13 +174,30 @@ def test_a_killed_packing_is_restarted(config: DataConfig, tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "packs").iterdir()] == [prepare(config).folder.name]
 
 
-def test_damaged_pack_is_named(config: DataConfig) -> None:
+DAMAGES = {
+    "pack.json": ["", "[]", '{"format": 3}', "{"],
+    "index.csv": ["", "split,row\n", "split,row,path,label,group\n", None],
+    "train.npy": ["", "no array", None],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, text) for name, texts in DAMAGES.items() for text in texts])
+def test_damaged_pack_is_named(config: DataConfig, name: str, content: str | None) -> None:
+    path = prepare(config).folder / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with pytest.raises(UserError, match=f"The pack {path.parent} is damaged .*: remove the folder"):
+        prepare(config).split("train")
+
+
+@pytest.mark.parametrize("edit", [lambda a: a[:-1], lambda a: a[:, 1:], lambda a: a.astype(np.int16)])
+def test_pack_whose_files_differ(config: DataConfig, edit: Callable[[np.ndarray], np.ndarray]) -> None:
     pack = prepare(config)
-    rows = list(csv.reader((pack.folder / "index.csv").open()))
-    with (pack.folder / "index.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows[:-1])
-    with pytest.raises(UserError, match="damaged"):
-        pack.split("test")
+    np.save(pack.folder / "val.npy", edit(np.load(pack.folder / "val.npy")))
+    with pytest.raises(UserError, match="is damaged .val.npy, index.csv and pack.json differ"):
+        pack.split("val")
 
 
 def test_synthetic_is_drawn_at_the_size(tmp_path: Path) -> None:
@@ -334,5 +352,5 @@ def test_a_pack_cut_short_is_named(config: DataConfig) -> None:
     pack = prepare(config)
     path = pack.folder / "train.npy"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match="is damaged .train.npy.*remove the folder"):
+    with pytest.raises(UserError, match="is damaged .*remove the folder"):
         pack.split("train")

@@ -100,10 +100,13 @@ def test_faulty_lists(tmp_path: Path, test_rows: list[str], message: str) -> Non
         divided(PATHS, config)
 
 
-def test_lists_cannot_tell_extensions_apart(tmp_path: Path) -> None:
+def test_images_that_differ_only_in_their_extension(tmp_path: Path) -> None:
+    paths = ["a/x.jpg", "a/x.png", "a/y.jpg", "a/z.jpg"]
     config = lists(tmp_path, train=["a/x,a"], val=["a/y,a"], test=["a/z,a"])
-    with pytest.raises(UserError, match="differ only in their extension"):
-        divided(["a/x.jpg", "a/x.png", "a/y.jpg", "a/z.jpg"], config)
+    with pytest.raises(UserError, match="train.csv, line 1: 'a/x' may be one of 2 images: name it with its extension"):
+        divided(paths, config)
+    config = lists(tmp_path, train=["a/x.png,a"], val=["a/y,a"], test=["a/x.jpg,a"])
+    assert divided(paths, config) == {"train": [1], "val": [2], "test": [0]}
 
 
 def test_too_few_images() -> None:
@@ -184,14 +187,16 @@ def test_a_class_missing_from_a_split_is_said(caplog: pytest.LogCaptureFixture) 
 
 
 def test_odd_names_in_lists(tmp_path: Path) -> None:
-    paths = ["a/scene.01.png", "a/two\u2028lines.png", 'a/"x", y.png', "b/1.png", "b/2.png", "b/3.png"]
-    given = {"train": [0, 3], "val": [1, 4], "test": [2, 5]}
+    paths = ["a/scene.01.png", "a/two\u2028lines\n.png", 'a/"x", y.png', " b /1.png", "\\b/2.png", "\rb/3.png"]
+    paths += [f"{name}/4.png" for name in (" b ", "\\b", "\rb")]
+    given = {"train": [0, 3, 7, 8], "val": [1, 4], "test": [2, 5, 6]}
     write_lists(tmp_path / "lists", paths, given)
     config = DataConfig(split=SplitConfig(files=str(tmp_path / "lists")))
-    assert {k: sorted(v) for k, v in split_images(paths, range(6), range(6), config).items()} == given
-    text = (tmp_path / "lists" / "train.csv").read_text().replace("scene.01.png", "scene.01")
-    (tmp_path / "lists" / "train.csv").write_text(text)
-    assert sorted(split_images(paths, range(6), range(6), config)["train"]) == [0, 3]
+    everyone = range(len(paths))
+    assert {k: sorted(v) for k, v in split_images(paths, everyone, everyone, config).items()} == given
+    content = (tmp_path / "lists" / "train.csv").read_bytes()
+    (tmp_path / "lists" / "train.csv").write_bytes(content.replace(b"scene.01.png", b"scene.01"))
+    assert sorted(split_images(paths, everyone, everyone, config)["train"]) == given["train"]
 
 
 def test_leaks_of_given_lists(tmp_path: Path) -> None:

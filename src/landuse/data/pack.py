@@ -85,21 +85,28 @@ class Pack:
         return self.folder.parent.parent / "reports" / self.folder.name
 
     def split(self, name: str) -> PackedSplit:
-        """Open ``train``, ``val`` or ``test``."""
+        """Open ``train``, ``val`` or ``test``.
+
+        Raises:
+            UserError: its files are damaged.
+        """
         try:
             images = np.load(self.folder / f"{name}.npy", mmap_mode="r")
-        except (ValueError, EOFError) as error:
-            raise UserError(f"The pack {self.folder} is damaged ({name}.npy: {error}): remove the folder.") from error
-        with (self.folder / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == name]
-        if len(rows) != len(images) or images.shape[1:] != (self.image_size, self.image_size, 3):
-            raise UserError(
-                f"The pack {self.folder} is damaged ({name}.npy does not fit index.csv): remove the folder."
-            )
-        number = {label: i for i, label in enumerate(self.classes)}
-        labels = np.array([number[row["label"]] for row in rows], dtype=np.int64)
-        n = len(rows) if self.max_images is None else self.max_images  # any prefix is a balanced sample
-        return PackedSplit(name, images[:n], labels[:n], [row["path"] for row in rows[:n]])
+            with (self.folder / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                paths = [row["path"] for row in csv.DictReader(file) if row["split"] == name]
+            number = {label: i for i, label in enumerate(self.classes)}
+            labels = np.array([number[class_of(path)] for path in paths], dtype=np.int64)
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise _damaged(self.folder, error) from error
+        expected = (len(paths), self.image_size, self.image_size, 3)
+        n = self.num_images[name]  # with max_images fewer than there are: any prefix is a balanced sample
+        if images.shape != expected or images.dtype != np.uint8 or not 0 < n <= len(paths):
+            raise _damaged(self.folder, f"{name}.npy, index.csv and pack.json differ")
+        return PackedSplit(name, images[:n], labels[:n], paths[:n])
+
+
+def _damaged(folder: Path, problem: object) -> UserError:
+    return UserError(f"The pack {folder} is damaged ({problem}): remove the folder, and it is made anew.")
 
 
 def prepare(config: DataConfig) -> Pack:
@@ -204,13 +211,16 @@ def _folder(packs: Path, config: DataConfig, data_fingerprint: str) -> Path:
 
 
 def _open(folder: Path, config: DataConfig) -> Pack:
-    content: dict[str, Any] = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
-    content.pop("format")
-    if config.max_images is not None:  # another dataset: it says so wherever the fingerprint or the counts go
-        limited = f"{content['data_fingerprint']}:max_images={config.max_images}"
-        content["data_fingerprint"] = hashlib.sha256(limited.encode()).hexdigest()
-        content["num_images"] = {name: min(n, config.max_images) for name, n in content["num_images"].items()}
-    return Pack(folder=folder, max_images=config.max_images, **content)
+    try:
+        content: dict[str, Any] = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
+        del content["format"]
+        if config.max_images is not None:  # another dataset: it says so wherever the fingerprint or the counts go
+            limited = f"{content['data_fingerprint']}:max_images={config.max_images}"
+            content["data_fingerprint"] = hashlib.sha256(limited.encode()).hexdigest()
+            content["num_images"] = {name: min(n, config.max_images) for name, n in content["num_images"].items()}
+        return Pack(folder=folder, max_images=config.max_images, **content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder, f"pack.json: {error!r}") from error
 
 
 def check_quality(pack: Pack, config: DataConfig) -> None:

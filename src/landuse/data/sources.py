@@ -4,6 +4,7 @@ An archive is read in place and never unpacked, so nothing in it can write outsi
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from landuse.data.entries import open_archive
 from landuse.data.identity import recall, remember, signature
 from landuse.data.judge import ARCHIVE_ERRORS, shown
 from landuse.errors import UserError
+
+log = logging.getLogger(__name__)
 
 ValueRange = Sequence[float] | None
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
@@ -120,6 +123,7 @@ class FolderSource(Source):
         names = [name for name in _files_below(root) if _is_image(name)]
         self.paths, prefix = _class_tree(names, f"data.root={root}", lambda folder: f"data.root={root / folder}")
         self._root, self._home, self._value_range = root / prefix, home, value_range
+        _warn_of_empty_classes(self._root, {class_of(path) for path in self.paths})
         try:
             self._signature = signature(self._root / path for path in self.paths)
         except OSError as error:
@@ -209,6 +213,12 @@ class ArchiveSource(Source):
         return self.identity
 
 
+def _warn_of_empty_classes(root: Path, classes: set[str]) -> None:
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if empty := [name for name in folders if name not in classes]:
+        log.warning("no images in %s of %s: no classes", ", ".join(map(shown, empty[:SHOWN_FOLDERS])), root)
+
+
 def _unreadable(error: OSError) -> UserError:
     return UserError(f"{error.filename} cannot be read ({error.strerror}): repair or remove it, and try again.")
 
@@ -258,7 +268,7 @@ def _class_tree(
     if len(prefixes) > 1:
         raise UserError(
             f"{origin}: class folders lie in several places ({listed}). Choose one, such as "
-            f"{choose(prefixes[0] or '.')}, or bring all side by side into one folder."
+            f"{choose(next(filter(None, prefixes)))}, or bring all side by side into one folder."
         )
     prefix = f"{prefixes[0]}/" if prefixes[0] else ""
     paths = sorted(

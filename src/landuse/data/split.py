@@ -53,6 +53,8 @@ def split_images(paths: Sequence[str], usable: Sequence[int], groups: Sequence[i
         if config.quality.on_leak == "move":
             split = _moved(split, groups)
     elif options.folds is not None:
+        if options.folds > len(usable):
+            raise UserError(f"data.split.folds={options.folds} is more than there are images ({len(usable)}).")
         folds = _deal(paths, usable, groups, [1 / options.folds] * options.folds, options.seed, take_turns=True)
         test, val = options.fold, (options.fold + 1) % options.folds
         train = [i for number, fold in enumerate(folds) if number not in (test, val) for i in fold]
@@ -120,13 +122,13 @@ def read_groups(paths: Sequence[str], file: Path) -> list[tuple[int, int]]:
     Raises:
         UserError: the table cannot be read or names an image that does not exist.
     """
-    index = _index(paths)
+    images = _Images(paths)
     first: dict[str, int] = {}
     links = []
     for line, (path, group) in _rows(file, "path,group"):
-        i = _find(index, path)
-        if i is None:
-            raise UserError(f"{file}, line {line}: the dataset has no image '{path}' (extension ignored).")
+        i = images.find(path, f"{file}, line {line}")
+        if not group.strip():
+            raise UserError(f"{file}, line {line}: '{path}' has no group.")
         links.append((first.setdefault(group, i), i))
     return links
 
@@ -152,30 +154,45 @@ def _key(path: str) -> str:
     return f"{folder}/{stem}" if folder else stem
 
 
-def _index(paths: Sequence[str]) -> dict[str, int]:
-    index = {_key(path): i for i, path in enumerate(paths)}
-    if len(index) < len(paths):
-        twice = next(key for key, count in Counter(map(_key, paths)).items() if count > 1)
-        raise UserError(f"Two images differ only in their extension ({twice}), so a list cannot tell them apart.")
-    return index
+class _Images:
+    """Finds the images that a list names: as they are called, or with another extension or none."""
 
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._exact = {path: i for i, path in enumerate(paths)}
+        self._by_key: dict[str, list[int]] = defaultdict(list)
+        for i, path in enumerate(paths):
+            self._by_key[_key(path)].append(i)
 
-def _find(index: dict[str, int], path: str) -> int | None:
-    """The image that a list names, with an extension or without."""
-    return index.get(_key(path), index.get(path))
+    def find(self, path: str, where: str) -> int:
+        """
+        Args:
+            where: names the line, for messages.
+
+        Raises:
+            UserError: there is no such image, or it may be one of several.
+        """
+        lenient = path.strip().replace("\\", "/").removeprefix("./")
+        for name in (path, lenient):
+            if name in self._exact:
+                return self._exact[name]
+        for name in (_key(path), path, _key(lenient), lenient):
+            found = self._by_key.get(name, [])
+            if len(found) > 1:
+                raise UserError(f"{where}: '{path}' may be one of {len(found)} images: name it with its extension.")
+            if found:
+                return found[0]
+        raise UserError(f"{where}: the dataset has no image '{path}' (extension ignored).")
 
 
 def _from_files(paths: Sequence[str], usable: Collection[int], folder: Path) -> Split:
-    index = _index(paths)
+    images = _Images(paths)
     where: dict[int, str] = {}
     split: Split = {name: [] for name in SPLITS}
     for name in SPLITS:
         file = folder / f"{name}.csv"
         for line, (path, label) in _rows(file, "relative/path,label"):
-            i = _find(index, path)
-            if i is None:
-                raise UserError(f"{file}, line {line}: the dataset has no image '{path}' (extension ignored).")
-            if class_of(paths[i]) != label:
+            i = images.find(path, f"{file}, line {line}")
+            if class_of(paths[i]) not in (label, label.strip()):
                 raise UserError(
                     f"{file}, line {line}: '{path}' is listed as '{label}' but lies in '{class_of(paths[i])}'."
                 )
@@ -202,7 +219,7 @@ def _rows(file: Path, columns: str) -> list[tuple[int, tuple[str, str]]]:
             continue
         if len(row) != 2:
             raise UserError(f"{file}, line {line}: expected '{columns}', found {len(row)} fields.")
-        rows.append((line, (row[0].strip().replace("\\", "/").removeprefix("./"), row[1].strip())))
+        rows.append((line, (row[0], row[1])))
     return rows
 
 
