@@ -71,7 +71,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the pipeline has run once."""
     root = tmp_path_factory.mktemp("pipeline") / "checkout"
     root.mkdir()
-    for name in ("conf", "src", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"):
+    for name in ("conf", "src", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "pyproject.toml"):
         source, target = ROOT / name, root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
