@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from sklearn import metrics as sk
 from landuse import runs
 from landuse.evaluation.predictions import read_csv
 from landuse.tracking import metrics_file
+from landuse.training.loop import Trainer
 
 RUN_FILES = [
     "checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "figures/curves.csv", "figures/curves.png",
@@ -132,12 +135,19 @@ def test_a_run_is_never_overwritten(command, tiny, tmp_path: Path) -> None:
 def test_a_run_without_its_checkpoint_is_not_begun_anew(command, tiny, tmp_path: Path) -> None:
     assert command("train", *tiny, "run_name=x").status == 0
     run = tmp_path / "outputs/train/folder_cnn/x"
-    (run / "checkpoints/last.pt").unlink()
+    shutil.rmtree(run / "checkpoints")
     (run / "summary.json").unlink()
     done = command("train", *tiny, "run_name=x", "trainer.resume=auto")
     assert done.status == 2
-    assert "without last.pt" in done.err
+    assert "holds 2 epochs but no checkpoint" in done.err
     assert len(metrics_file.read(run / "metrics.jsonl")) == 2
+
+
+def test_a_training_split_of_one_image_is_refused(command, tiny, tmp_path: Path) -> None:
+    done = command("train", *tiny, "data.max_images=1")
+    assert done.status == 2
+    assert "has 1 image, and batch norm needs two: raise data.max_images" in done.err
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_one_process_at_a_time_in_a_run_folder(command, tiny, tmp_path: Path) -> None:
@@ -156,9 +166,10 @@ def test_one_process_at_a_time_in_a_run_folder(command, tiny, tmp_path: Path) ->
         "model.width=5",
         "seed=7",
         "data.max_images=30",
+        "trainer.lr=0.5",
     ],
 )
-def test_a_resume_that_cannot_fit_changes_nothing(command, tiny, tmp_path: Path, change: str) -> None:
+def test_a_resume_that_does_not_fit_changes_nothing(command, tiny, tmp_path: Path, change: str) -> None:
     assert command("train", *tiny, "run_name=x").status == 0
     run = tmp_path / "outputs/train/folder_cnn/x"
     summary = load(run / "summary.json")
@@ -166,7 +177,9 @@ def test_a_resume_that_cannot_fit_changes_nothing(command, tiny, tmp_path: Path,
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     done = command("train", *tiny, "run_name=x", "trainer.resume=auto", "trainer.epochs=4", change)
     assert done.status == 2
-    assert "must agree" in done.err
+    key, _, value = change.partition("=")
+    assert "holds a run of another configuration" in done.err
+    assert re.search(rf"\({key}=\S+ then and {value} now\): choose another run_name=NAME", done.err)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -268,13 +281,24 @@ def test_unfinished_replaces_any_other_run(command, tiny, tmp_path: Path, change
     assert files(run) == sorted([*RUN_FILES, "notes.txt"])
 
 
-def test_failure_shows_its_traceback(command, tiny, tmp_path: Path) -> None:
+def test_failure_shows_its_traceback(command, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Trainer) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(Trainer, "fit", broken)
+    done = command("train", *tiny)
+    assert done.status == 1
+    assert "Traceback" in done.err
+    assert "RuntimeError: out of luck" in done.err
+
+
+def test_divergence_is_one_message(command, tiny, tmp_path: Path) -> None:
     done = command(
         "train", *tiny, "trainer.lr=1e38", "trainer.optimizer=sgd", "trainer.scheduler=constant", "run_name=x"
     )
-    assert done.status == 1
-    assert "NonFiniteLossError" in done.err
-    assert "Lower trainer.lr" in done.err
+    assert done.status == 2
+    assert "Traceback" not in done.err
+    assert "Lower trainer.lr or set trainer.clip_norm=1.0." in done.err
     assert load(tmp_path / "outputs/train/folder_cnn/x/summary.json")["status"] == "failed"
 
 
