@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -132,17 +130,6 @@ def test_a_run_is_never_overwritten(command, tiny, tmp_path: Path) -> None:
     assert files(run) == RUN_FILES
 
 
-def test_a_run_without_its_checkpoint_is_not_begun_anew(command, tiny, tmp_path: Path) -> None:
-    assert command("train", *tiny, "run_name=x").status == 0
-    run = tmp_path / "outputs/train/folder_cnn/x"
-    shutil.rmtree(run / "checkpoints")
-    (run / "summary.json").unlink()
-    done = command("train", *tiny, "run_name=x", "trainer.resume=auto")
-    assert done.status == 2
-    assert "holds 2 epochs but no checkpoint" in done.err
-    assert len(metrics_file.read(run / "metrics.jsonl")) == 2
-
-
 def test_a_training_split_of_one_image_is_refused(command, tiny, tmp_path: Path) -> None:
     done = command("train", *tiny, "data.max_images=1")
     assert done.status == 2
@@ -155,60 +142,6 @@ def test_one_process_at_a_time_in_a_run_folder(command, tiny, tmp_path: Path) ->
         done = command("train", *tiny, f"hydra.run.dir={tmp_path}/run")
     assert done.status == 2
     assert "Another process is training" in done.err
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "trainer.ema=0.9",
-        "trainer.optimizer=sgd",
-        "trainer.batch_size=6",
-        "model.width=5",
-        "seed=7",
-        "data.max_images=30",
-        "trainer.lr=0.5",
-    ],
-)
-def test_a_resume_that_does_not_fit_changes_nothing(command, tiny, tmp_path: Path, change: str) -> None:
-    assert command("train", *tiny, "run_name=x").status == 0
-    run = tmp_path / "outputs/train/folder_cnn/x"
-    summary = load(run / "summary.json")
-    (run / "summary.json").write_text(json.dumps(summary | {"status": "interrupted"}))
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    done = command("train", *tiny, "run_name=x", "trainer.resume=auto", "trainer.epochs=4", change)
-    assert done.status == 2
-    key, _, value = change.partition("=")
-    assert "holds a run of another configuration" in done.err
-    assert re.search(rf"\({key}=\S+ then and {value} now\): choose another run_name=NAME", done.err)
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-
-
-def test_resume_takes_this_runs_weight_decay(command, tiny, tmp_path: Path) -> None:
-    """The checkpoint brings the optimiser's state, not its settings."""
-    kept = []
-    for decay in ("0.01", "0.9"):
-        assert command("train", *tiny, f"run_name=short{decay}").status == 0
-        short = tmp_path / f"outputs/train/folder_cnn/short{decay}"
-        resumed = [
-            f"trainer.resume={short}",
-            "trainer.epochs=4",
-            f"trainer.weight_decay={decay}",
-            f"run_name=long{decay}",
-        ]
-        assert command("train", *tiny, *resumed).status == 0
-        kept.append((tmp_path / f"outputs/train/folder_cnn/long{decay}/checkpoints/last.pt").read_bytes())
-    assert kept[0] != kept[1]
-
-
-def test_resume_from_another_run_goes_on_longer(command, tiny, tmp_path: Path) -> None:
-    assert command("train", *tiny, "run_name=short", "trainer.scheduler=constant").status == 0
-    short = tmp_path / "outputs/train/folder_cnn/short"
-    done = command(
-        "train", *tiny, "run_name=long", "trainer.scheduler=constant", "trainer.epochs=4", f"trainer.resume={short}"
-    )
-    assert done.status == 0, done.err
-    assert "at epoch 3" in done.err
-    assert [r["epoch"] for r in metrics_file.read(short.parent / "long" / "metrics.jsonl")] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
