@@ -30,7 +30,8 @@ WHERE_NOT_WHAT = (
     "run", "outputs", "tracking.", "evaluation.", "storage.", "data.home", "data.manifest", "data.archive.mirrors",
     "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every",
 )  # fmt: skip
-MAY_CHANGE = ("trainer.epochs", "trainer.device", "hardware.")  # in a run that goes on: how long, on which machine
+# In a run that goes on: how long, and on which machine.
+MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware.")
 RUN_FILES = (
     "checkpoints", "model", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
     "scores.json", "evaluation*.json", "predictions*.csv", "report.html", "train.log", "evaluate.log",
