@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 
 from landuse import runs
 from landuse.evaluation.predictions import read_csv
+from landuse.models import registry
 from landuse.tracking import metrics_file
 from landuse.training.loop import Trainer
 
@@ -380,3 +381,10 @@ def test_progress_bar_on_a_terminal(command, tiny, monkeypatch: pytest.MonkeyPat
     done = command("train", *tiny)
     assert done.status == 0
     assert "time left" in done.err
+
+
+def test_each_size_is_tried_once(command, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, really_check = [], registry.check_output
+    monkeypatch.setattr(registry, "check_output", lambda *args: sizes.append(args[-1]) or really_check(*args))
+    assert command("train", *tiny, "augment.size=16", "augment.start_size=8").status == 0
+    assert sorted(sizes) == [8, 16]

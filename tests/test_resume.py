@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from landuse.tracking import metrics_file
+from landuse.training.loop import Trainer
 
 from .test_commands import RUN_FILES, files, load
 
@@ -125,3 +127,21 @@ def test_resume_from_another_run_goes_on_longer(command, tiny, tmp_path: Path) -
     assert done.status == 0, done.err
     assert "at epoch 3" in done.err
     assert [r["epoch"] for r in metrics_file.read(short.parent / "long" / "metrics.jsonl")] == [0, 1, 2, 3]
+
+
+def test_a_signal_in_the_last_step_completes_the_job_and_ends_the_sweep(
+    command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_fit = Trainer.fit
+
+    def fit(self: Trainer) -> None:
+        really_fit(self)
+        self.stop_signal = signal.SIGTERM
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    assert command("train", *tiny, "run_name=x").status == 0
+    done = command("train", "--multirun", *tiny, "seed=1,2", "run_name=sweep")
+    assert done.status == 128 + signal.SIGTERM
+    sweep = tmp_path / "outputs/multirun/sweep"
+    assert load(sweep / "0/summary.json")["status"] == "completed"
+    assert not (sweep / "1/summary.json").exists()
