@@ -1,11 +1,13 @@
 """Run folders."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from landuse import runs
-from landuse.config.schema import CNNConfig, Config, TrainerConfig
+from landuse.config.schema import CNNConfig, Config, DataConfig, HardwareConfig, TrainerConfig
 from landuse.errors import UserError
 from landuse.files import replacing, write_json
 
@@ -23,6 +25,26 @@ def test_a_used_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="already holds a run"):
         runs.require_free(tmp_path, Config())
     runs.require_free(tmp_path, Config(trainer=TrainerConfig(resume="auto")))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"lr": 0.5}, "trainer.lr=0.002 then and 0.5 now"),
+        ({"scheduler": "step"}, "trainer.scheduler=cosine then and step now"),
+        ({"epochs": 99, "device": "cpu", "log_every": 1}, None),
+    ],
+)
+def test_a_run_goes_on_under_its_own_configuration(tmp_path: Path, change: dict[str, Any], named: str | None) -> None:
+    then, now = (Config(experiment_name="e", data=DataConfig(home="data")) for _ in range(2))
+    then.run_name = "r"
+    runs.create(tmp_path, then)
+    now.trainer = TrainerConfig(resume="auto", **change)
+    now.hardware = HardwareConfig(num_threads=1)
+    runs.require_free(tmp_path, now)  # no checkpoint yet, so it begins anew
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    with pytest.raises(UserError, match=named) if named else nullcontext():
+        runs.require_free(tmp_path, now)
 
 
 def test_latest_moves(tmp_path: Path) -> None:

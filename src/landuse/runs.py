@@ -30,6 +30,8 @@ WHERE_NOT_WHAT = (
     "run", "outputs", "tracking.", "evaluation.", "storage.", "data.home", "data.manifest", "data.archive.mirrors",
     "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every",
 )  # fmt: skip
+# In a run that goes on: how long, and on which machine.
+MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware.")
 RUN_FILES = (
     "checkpoints", "model", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
     "scores.json", "evaluation*.json", "predictions*.csv", "report.html", "train.log", "evaluate.log",
@@ -60,9 +62,17 @@ def require_free(folder: Path, config: Config) -> None:
     """Make sure that a training may begin or go on in this folder.
 
     Raises:
-        UserError: it already holds a run and ``trainer.resume`` is not ``auto``; nothing earlier is overwritten.
+        UserError: it already holds a run and ``trainer.resume`` is not ``auto``, as nothing earlier is overwritten; or
+            the run that would go on is of another configuration, as its files would then tell of the latter alone.
     """
-    if (folder / "metrics.jsonl").exists() and config.trainer.resume not in ("auto", "unfinished"):
+    resume = config.trainer.resume
+    goes_on = any((folder / "checkpoints").glob("*.pt")) and (folder / "config.yaml").is_file()
+    if resume == "auto" and goes_on and (different := _differences(folder, config, besides=MAY_CHANGE)):
+        raise UserError(
+            f"{folder} holds a run of another configuration ({different}): choose another run_name=NAME; with "
+            f"trainer.resume={folder} it begins from this run's checkpoint."
+        )
+    if (folder / "metrics.jsonl").exists() and resume not in ("auto", "unfinished"):
         raise UserError(
             f"{folder} already holds a run. Continue it with trainer.resume=auto, or choose another folder with "
             "run_name=NAME or hydra.run.dir=PATH."
@@ -80,17 +90,23 @@ def finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
         return None
     try:
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if summary["status"] != "completed":
-            return None
+        if summary["status"] != "completed" or not (folder / "model" / "model.json").is_file():
+            return None  # a model that was removed is exported anew
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged: remove it to let the run go on.") from error
-    then, now = (comparable(tree) for tree in (read_config(folder), to_tree(config)))
-    if different := sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key)):
-        shown = ", ".join(f"{key}={then.get(key)} then and {now.get(key)} now" for key in different[:3])
+    if different := _differences(folder, config):
         raise UserError(
-            f"{folder} holds a finished run of another configuration ({shown}): choose another run_name=NAME."
+            f"{folder} holds a finished run of another configuration ({different}): choose another run_name=NAME."
         )
     return summary
+
+
+def _differences(folder: Path, config: Config, besides: tuple[str, ...] = ()) -> str:
+    """The first keys in which the run's configuration differs from this one, both values shown; empty: none do."""
+    then, now = (comparable(tree) for tree in (read_config(folder), to_tree(config)))
+    keys = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+    different = [key for key in keys if not key.startswith(besides)]
+    return ", ".join(f"{key}={then.get(key)} then and {now.get(key)} now" for key in different[:3])
 
 
 def is_of(folder: Path, config: Config) -> bool:

@@ -35,8 +35,7 @@ def train(config: Config, call: Invocation) -> float:
         The best value of ``trainer.monitor``, the objective of sweepers.
 
     Raises:
-        UserError: a mistake in the configuration or the data.
-        NonFiniteLossError: the training diverged.
+        UserError: a mistake in the configuration or the data, or a training that diverged.
         Interrupted: by a signal, after a checkpoint was written.
     """
     validate(config)
@@ -45,12 +44,18 @@ def train(config: Config, call: Invocation) -> float:
         finished = runs.finished_summary(call.output_dir, config)
         if finished is not None:
             log.info("%s is finished already; nothing to do", call.output_dir)
+            _complete_report(call.output_dir)
             return float(finished[config.trainer.monitor])
         runs.require_free(call.output_dir, config)
 
         from landuse.data.pack import prepare  # decodes in worker processes, which start faster before torch is there
 
         pack = prepare(config.data)
+        if pack.num_images["train"] < 2:
+            raise UserError(
+                f"The training split has {pack.num_images['train']} image, and batch norm needs two: raise "
+                "data.max_images or data.split.fractions, or add images."
+            )
         summary = _run(config, pack, _initial_model(config, pack), call)
     return float(summary[config.trainer.monitor])
 
@@ -97,6 +102,8 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation) -> 
         write_json(folder / "summary.json", summary)
         mirror.finish(summary, exit_code=0 if status == "completed" else 1)
     _show(summary, folder, config.model)
+    if trainer.stop_signal is not None and call.is_multirun:  # it came in the last step; a sweep would just go on
+        raise Interrupted(trainer.stop_signal, f"Interrupted after {_shown(folder)} was complete.")
     return summary
 
 
@@ -109,8 +116,9 @@ def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
     seed_torch(config.seed, "initialisation")
     num_classes = len(pack.classes)
     model = build_model(config.model, num_classes, pack.image_size)
-    for size in {config.augment.size or pack.image_size, config.augment.start_size or pack.image_size}:
-        check_output(model, config.model, num_classes, size)
+    for size in {config.augment.size, config.augment.start_size}:
+        if size is not None and size != pack.image_size:  # which build_model has looked at
+            check_output(model, config.model, num_classes, size)
     if config.model.weights is not None:
         load_weights(model, config.model.weights, num_classes, config.model.name)
     if config.model.freeze_backbone:
@@ -120,6 +128,7 @@ def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
 
 def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
     """Go on from the checkpoint that ``trainer.resume`` means, if any; another run's epochs so far come along."""
+    from landuse.tracking import metrics_file
     from landuse.training import checkpoint
 
     resume = config.trainer.resume
@@ -129,14 +138,16 @@ def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
     if resume == "unfinished" and not (runs.is_of(folder, config) and trainer.has_steps_left(path)):
         runs.clear(folder)
         return
+    earlier = path.parent.parent / "metrics.jsonl"
+    num_epochs = len(metrics_file.read(earlier)) if earlier.is_file() else 0  # damage is found before files change
     if resume == "auto" and not path.is_file():
-        if (folder / "metrics.jsonl").exists():
+        if num_epochs > 1:  # one: killed before its checkpoint was there, so it begins anew
             raise UserError(
-                f"{folder} holds a run without {path.name}: its epochs cannot be continued, choose another folder."
+                f"{folder} holds {num_epochs} epochs but no checkpoint from which they could go on: choose another "
+                "run_name=NAME, or remove the folder."
             )
         return
     trainer.restore(path)
-    earlier = path.parent.parent / "metrics.jsonl"
     if earlier.is_file() and earlier.resolve() != (folder / "metrics.jsonl").resolve():
         shutil.copyfile(earlier, folder / "metrics.jsonl")
     log.info("resumed from %s at epoch %d, step %d", path, trainer.state.epoch + 1, trainer.state.step)
@@ -177,6 +188,14 @@ def _show(summary: dict[str, Any], folder: Path, model: ModelConfig) -> None:
     log.info("report      %s", _shown(write(folder)))
     custom = f" model=custom model.target={model.target}" if isinstance(model, CustomModelConfig) else ""
     log.info("next        %s -m landuse.evaluate run=%s%s", _shown_python(), _shown(folder), custom)
+
+
+def _complete_report(folder: Path) -> None:
+    """Write the report of a finished run that was killed just before."""
+    from landuse.report import write
+
+    if not (folder / "report.html").is_file():
+        log.info("report      %s", _shown(write(folder)))
 
 
 def _shown(path: Path) -> str:

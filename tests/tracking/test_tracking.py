@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from landuse.config.schema import Config, TrackingConfig
+from landuse.errors import UserError
 from landuse.tracking import logs, metrics_file, provenance
 from landuse.tracking.console import Console
 from landuse.tracking.metrics_file import MetricsFile
@@ -41,6 +42,15 @@ def test_metrics_file_drops_what_a_resumed_run_does_again(tmp_path: Path) -> Non
         (1, 0.5),
         (2, 0.75),
     ]
+
+
+@pytest.mark.parametrize("line", ["garbage", '"epoch"', "{}", "\0\0\0", ""])
+def test_metrics_file_names_a_line_that_is_no_record(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(f"{json.dumps(RECORD)}\n{line}\n")
+    with pytest.raises(UserError, match=r"m\.jsonl, line 2 is no record of an epoch: remove the line"):
+        metrics_file.read(path)
+    assert MetricsFile(path, first_epoch=0).records() == []  # begun anew, it need not be readable
 
 
 def test_console_prints_plain_lines(caplog: pytest.LogCaptureFixture) -> None:

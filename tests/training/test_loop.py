@@ -9,6 +9,7 @@ import torch
 
 from landuse.config.schema import AugmentConfig, HardwareConfig
 from landuse.errors import Interrupted, UserError
+from landuse.evaluation.metrics import summarise
 from landuse.models.head import freeze_backbone
 from landuse.training import checkpoint
 from landuse.training.batches import StepPlan
@@ -202,10 +203,52 @@ def test_non_finite_loss_stops_before_the_update(make_trainer) -> None:
     assert not trainer._path("last").exists()
 
 
+@pytest.mark.parametrize(
+    ("poisoned_step", "signal_number", "value", "what"),
+    [
+        (2, signal.SIGTERM, float("nan"), "weights are"),
+        (5, None, float("nan"), "weights are"),
+        (5, None, 1e38, "predictions are"),
+    ],
+)
+def test_a_poisoned_update_is_never_saved(
+    make_trainer, poisoned_step: int, signal_number: int | None, value: float, what: str
+) -> None:
+    """The loss of a step is finite, its update is not; then comes a signal, or the end of the epoch."""
+    trainer = make_trainer(tiny_config())
+
+    def poison(epoch: int, step: int, num_steps: int, num_images: int) -> None:
+        if step == poisoned_step:
+            trainer.stop_signal = signal_number
+            with torch.no_grad():
+                for parameter in trainer.model.parameters():
+                    parameter.fill_(value)
+
+    trainer._observer.step = poison
+    with pytest.raises(NonFiniteLossError, match=f"The {what} not finite .*epoch 1.*Lower trainer.lr"):
+        trainer.fit()
+    assert not trainer._path("last").exists()
+
+
+def test_a_signal_in_the_very_last_step_changes_nothing(make_trainer) -> None:
+    trainer = make_trainer(tiny_config(epochs=2))
+
+    def stop_at_the_end(epoch: int, step: int, num_steps: int, num_images: int) -> None:
+        trainer.stop_signal = signal.SIGTERM if (epoch, step) == (1, num_steps) else None
+
+    trainer._observer.step = stop_at_the_end
+    trainer.fit()
+    assert trainer.state.epoch == 2
+
+
 def test_limits(make_trainer) -> None:
     trainer = make_trainer(tiny_config(limit_train_batches=1, limit_val_batches=1, epochs=1))
     trainer.fit()
     assert trainer._observer.steps == [(0, 1)]
+    probabilities = trainer._predictor.probabilities(trainer.model, trainer._val_images, limit=1)
+    assert len(probabilities) == 8  # of 12
+    expected = summarise(probabilities, trainer._val_labels[:8], trainer._classes)
+    assert trainer.state.best == {"val/loss": expected["loss"], "val/accuracy": expected["accuracy"]}
 
 
 def test_resume_refuses_another_dataset(make_trainer, tmp_path: Path) -> None:

@@ -7,18 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from landuse.config.schema import HardwareConfig, TrainerConfig
 from landuse.data.pack import Pack
 from landuse.errors import UserError
+from landuse.models.cnn import CNN
+from landuse.models.slim_resnet import SlimResNet
 from landuse.training import checkpoint, device
 from landuse.training.batches import Images, epoch_plan, in_order
 from landuse.training.checkpoint import TrainState
 from landuse.training.device import Runtime, build_runtime
 from landuse.training.ema import NoAverage, build_average
 from landuse.training.inference import Predictor, symmetry
-from landuse.training.loss import Criterion, NonFiniteLossError, RunningLoss
+from landuse.training.loss import Criterion, NonFiniteLossError, RunningLoss, diverged
 from landuse.training.optim import Schedule, build_optimizer, parameter_groups
 from landuse.training.seed import generator, stream_seed
 
@@ -87,8 +90,8 @@ def test_criterion_mixes_labels() -> None:
     assert torch.isclose(criterion(logits, a, b, 0.3), expected, rtol=1e-5)
 
 
-def test_running_loss_is_a_mean_over_images() -> None:
-    running = RunningLoss(CPU)
+def test_running_loss_is_a_mean_over_images(cpu: Runtime) -> None:
+    running = RunningLoss(cpu)
     running.add(torch.tensor(2.0), 3, "here")
     running.add(torch.tensor(1.0), 1, "here")
     total, num_images = running.look("here")
@@ -96,14 +99,19 @@ def test_running_loss_is_a_mean_over_images() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_non_finite_loss_is_noticed_on_cpu_at_once_and_elsewhere_at_a_look(value: float) -> None:
+def test_non_finite_loss_is_noticed_on_cpu_at_once_and_elsewhere_at_a_look(value: float, cpu: Runtime) -> None:
     with pytest.raises(NonFiniteLossError, match="step 3"):
-        RunningLoss(CPU).add(torch.tensor(value), 8, "step 3")
-    running = RunningLoss(CPU)
+        RunningLoss(cpu).add(torch.tensor(value), 8, "step 3")
+    running = RunningLoss(cpu)
     running._looks_always = False  # as on an accelerator
     running.add(torch.tensor(value), 8, "step 3")
     with pytest.raises(NonFiniteLossError, match="step 9"):
         running.look("step 9")
+
+
+def test_divergence_names_no_cure_that_is_in_use() -> None:
+    assert "hardware.precision" not in str(diverged("The loss is", "here", "fp32"))
+    assert str(diverged("The loss is", "here", "bf16")).endswith("or use hardware.precision=fp32.")
 
 
 def test_average_follows_and_forgets_the_start() -> None:
@@ -138,15 +146,42 @@ def test_biases_and_norms_are_not_decayed() -> None:
     assert sum(len(group["params"]) for group in (decayed, spared)) == len(list(model.parameters()))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adamw", "AdamW"), ("radam", "RAdam")])
-def test_optimizers(name: str, kind: str) -> None:
+@pytest.mark.parametrize("name", ["cnn", "slim_resnet", "convnext_tiny", "swin_t", "vit_b_16"])
+def test_what_features_are_multiplied_with_is_decayed_and_nothing_else(name: str) -> None:
+    """Not the layer scales, position biases and embeddings, and class tokens, which have several dimensions too."""
+    with torch.device("meta"):
+        model = {"cnn": lambda: CNN(3, 8, 2, 3, 0.0), "slim_resnet": lambda: SlimResNet(3, 8, [1, 1])}.get(
+            name, lambda: torchvision.models.get_model(name)
+        )()
+    decayed, _ = parameter_groups(model, 0.1)
+    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    matrices += [module.in_proj_weight for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+    assert {id(parameter) for parameter in decayed["params"]} == {id(matrix) for matrix in matrices}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("sgd", "SGD", {"momentum": 0.7, "nesterov": True}),
+        ("adamw", "AdamW", {"betas": (0.8, 0.95)}),
+        ("radam", "RAdam", {"betas": (0.8, 0.95), "decoupled_weight_decay": True}),
+    ],
+)
+def test_optimizers(name: str, kind: str, settings: dict[str, object]) -> None:
     model = nn.Linear(3, 2)
-    optimizer = build_optimizer(model, TrainerConfig(optimizer=name, lr=0.1))
+    config = TrainerConfig(optimizer=name, lr=0.1, momentum=0.7, betas=[0.8, 0.95], weight_decay=0.3)
+    optimizer = build_optimizer(model, config)
     before = model.weight.clone()
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     assert type(optimizer).__name__ == kind
     assert not torch.equal(model.weight, before)
+    settings = settings | {"lr": 0.1, "weight_decay": 0.3}
+    assert {key: optimizer.param_groups[0][key] for key in settings} == settings
+
+
+def test_without_momentum_there_is_nothing_to_correct() -> None:
+    assert build_optimizer(nn.Linear(3, 2), TrainerConfig(optimizer="sgd", momentum=0.0)).defaults["nesterov"] is False
 
 
 def schedule(**settings: object) -> Schedule:
@@ -231,6 +266,10 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
 def test_checkpoint_of_a_run_folder(tmp_path: Path) -> None:
     assert checkpoint.find(tmp_path) == tmp_path / "checkpoints" / "last.pt"
     assert checkpoint.find(tmp_path / "x.pt") == tmp_path / "x.pt"
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("best.pt", "last.pt"):  # a kill in the first epoch can leave the best alone
+        (tmp_path / "checkpoints" / name).touch()
+        assert checkpoint.find(tmp_path).name == name
 
 
 def test_precision_follows_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,15 +283,16 @@ def test_precision_follows_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_explicit_hardware_is_obeyed() -> None:
     threads = torch.get_num_threads()
-    hardware = HardwareConfig(precision="bf16", channels_last=False, num_threads=1, allocator="system")
+    hardware = HardwareConfig(precision="bf16", channels_last=False, num_threads=2, allocator="system")
     runtime = build_runtime("cpu", hardware, nn.Identity(), deterministic=True)
     try:
         assert (runtime.precision, runtime.channels_last, runtime.num_threads, runtime.allocator) == (
             "bf16",
             False,
-            1,
+            2,
             "system",
         )
+        assert torch.get_num_threads() == 2
         assert torch.are_deterministic_algorithms_enabled()
         assert runtime.describe()["device"] == "cpu"
     finally:

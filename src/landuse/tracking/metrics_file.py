@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from landuse.errors import UserError
 from landuse.files import replacing
 
 
@@ -17,7 +18,8 @@ class MetricsFile:
                 checkpoint was never written.
         """
         self._path = path
-        kept = [record for record in read(path) if record["epoch"] < first_epoch] if path.exists() else []
+        earlier = read(path) if first_epoch > 0 and path.exists() else []
+        kept = [record for record in earlier if record["epoch"] < first_epoch]
         with replacing(path) as temporary:
             temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
 
@@ -34,9 +36,23 @@ class MetricsFile:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; a last line that a crash cut short is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """All whole lines; a last line that a crash cut short is left out.
+
+    Raises:
+        UserError: a line is no record.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+        raise UserError(f"{where} is no record of an epoch: remove the line, or restore the file from a copy.")
+    return record
 
 
 def _line(record: dict[str, Any]) -> str:

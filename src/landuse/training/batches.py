@@ -58,8 +58,8 @@ def epoch_plan(
     """All optimiser steps of one epoch.
 
     The images are shuffled and dealt into ceil(N / batch_size) batches whose sizes differ by at most one, so there is
-    no small last batch to unsettle batch norm; every image is seen once. No batch has fewer than two images (a
-    batch_size of 2 may therefore once be 3).
+    no small last batch to unsettle batch norm; every image is seen once. Of two images or more, no batch has fewer than
+    two (a batch_size of 2 may therefore once be 3).
 
     Args:
         limit: use only so many batches.

@@ -84,5 +84,11 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
 
 
 def find(path: Path) -> Path:
-    """The checkpoint that ``trainer.resume=PATH`` means: the file itself, or a run folder's last."""
-    return path / "checkpoints" / "last.pt" if path.is_dir() else path
+    """The checkpoint that ``trainer.resume=PATH`` means: the file itself, or a run folder's last.
+
+    An epoch that is the best so far is saved as such first; killed then, a first epoch leaves no last, but the same.
+    """
+    if not path.is_dir():
+        return path
+    last, best = (path / "checkpoints" / name for name in ("last.pt", "best.pt"))
+    return best if best.is_file() and not last.is_file() else last

@@ -1,10 +1,12 @@
 """The training loop."""
 
+import logging
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,10 +22,12 @@ from landuse.training.checkpoint import TrainState
 from landuse.training.device import Runtime
 from landuse.training.ema import build_average
 from landuse.training.inference import Predictor
-from landuse.training.loss import Criterion, RunningLoss
+from landuse.training.loss import Criterion, RunningLoss, diverged
 from landuse.training.observer import Observer
 from landuse.training.optim import Schedule, build_optimizer
 from landuse.training.seed import generator, seed_torch
+
+log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -63,14 +67,15 @@ class Trainer:
         Raises:
             NonFiniteLossError: before anything is saved that it could have spoilt.
             Interrupted: after a checkpoint, when ``stop_signal`` was set. It is obeyed after the step under way; after
-                the last step of an epoch, once that epoch is validated and saved.
+                the last step of an epoch, once that epoch is validated and saved; after the very last step not at
+                all, for nothing is left to interrupt.
         """
         while not self._is_done(self.state):
             started = time.perf_counter()
             train_metrics = self._train_epoch()
             val_metrics = self._validate()
             self._end_epoch(train_metrics, val_metrics, time.perf_counter() - started)
-            if self.stop_signal is not None:
+            if self.stop_signal is not None and not self._is_done(self.state):
                 self._leave()
 
     def _train_epoch(self) -> dict[str, float]:
@@ -80,7 +85,7 @@ class Trainer:
             config.limit_train_batches,
         )  # fmt: skip
         set_train_mode(self.model)
-        running = RunningLoss(self._runtime.device, state.loss_sum, state.num_images)
+        running = RunningLoss(self._runtime, state.loss_sum, state.num_images)
         started, images_before = time.perf_counter(), state.num_images
         lr = self._schedule.lr(state.epoch)
         for step in plan[state.step :]:
@@ -95,10 +100,12 @@ class Trainer:
             if stops_here or state.step % config.log_every == 0:
                 state.loss_sum, _ = running.look(where)  # synchronises; the only place within an epoch that does
             if stops_here:
+                self._require_finite_weights(where)
                 state.epoch_seconds += time.perf_counter() - started
                 self.save("last")
                 self._leave()
         state.loss_sum, num_images = running.look(f"epoch {state.epoch + 1}")
+        self._require_finite_weights(f"after epoch {state.epoch + 1}")
         seconds = time.perf_counter() - started
         return {
             "train/loss": state.loss_sum / num_images,
@@ -137,10 +144,17 @@ class Trainer:
         self.average.update(self.state.global_step)
         self.state.global_step += 1
 
+    def _require_finite_weights(self, where: str) -> None:
+        """Before anything is saved: a finite loss says nothing of the update that follows it. SYNCHRONISES."""
+        if not torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()]).all():
+            raise diverged("The weights are", where, self._runtime.precision)
+
     def _validate(self) -> dict[str, float]:
         probabilities = self._predictor.probabilities(
             self.average.model, self._val_images, self._config.trainer.limit_val_batches
         )
+        if not np.isfinite(probabilities).all():  # finite weights can be as large as to overflow
+            raise diverged("The predictions are", f"after epoch {self.state.epoch + 1}", self._runtime.precision)
         summary = summarise(probabilities, self._val_labels[: len(probabilities)], self._classes)
         return {"val/loss": summary["loss"], "val/accuracy": summary["accuracy"]}
 
@@ -192,13 +206,24 @@ class Trainer:
         checkpoint.save(self._path(name), self.state, parts, self._identity)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint, of this run or of another; the best one comes along."""
+        """Go on from a checkpoint, of this run or of another; that one's files come along.
+
+        Raises:
+            UserError: it cannot be read, does not fit, or has neither steps left nor a best epoch; nothing is written.
+        """
         self.state, parts = checkpoint.load(path, self._identity)
         best = path.with_name("best.pt")
-        if best.is_file() and best != self._path("best"):
-            checkpoint.copy(best, self._path("best"))
-        if not self._path("best").is_file():  # a checkpoint alone: what was best before is lost
-            self.state.best_epoch, self.state.best = None, {}
+        if self.state.best_epoch is not None and not self._is_best(best):
+            log.warning("%s is not the best epoch of %s: from here on the best counts anew", best, path)
+            self.state.best_epoch, self.state.best, self.state.stale_epochs = None, {}, 0
+        if self.state.best_epoch is None and self._is_done(self.state):
+            raise UserError(
+                f"The checkpoint {path} has no steps left: raise trainer.epochs={self._config.trainer.epochs}."
+            )
+        if path.parent != self._folder:  # so that a kill before the first own checkpoint loses nothing
+            if self.state.best_epoch is not None:
+                checkpoint.copy(best, self._path("best"))
+            checkpoint.copy(path, self._path("last"))
         self.model.load_state_dict(parts["model"])
         if parts["average"] is not None:
             self.average.model.load_state_dict(parts["average"])
@@ -210,6 +235,14 @@ class Trainer:
             self._scaler.load_state_dict(parts["scaler"])
         self._schedule.decays = parts["schedule"]["decays"]
         self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
+
+    def _is_best(self, path: Path) -> bool:
+        """Whether this is the checkpoint of the best epoch so far; it may be missing, or of a later best."""
+        try:
+            state, _ = checkpoint.load(path, self._identity)
+        except UserError:
+            return False
+        return state.best_epoch == self.state.best_epoch
 
     def has_steps_left(self, path: Path) -> bool:
         """Whether there is a checkpoint from which this training can go on, and it has not come to its end."""

@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from landuse.config.schema import TrainerConfig
+from landuse.errors import UserError
+from landuse.training.device import Runtime
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or not a number."""
+class NonFiniteLossError(UserError):
+    """The training diverged: its loss, or what it made of the weights, is infinite or not a number."""
 
 
 class Criterion:
@@ -49,16 +51,18 @@ class RunningLoss:
     so there it is taken at log steps and at the end of the epoch, always before anything is saved.
     """
 
-    def __init__(self, device: torch.device, loss_sum: float = 0.0, num_images: int = 0) -> None:
+    def __init__(self, runtime: Runtime, loss_sum: float = 0.0, num_images: int = 0) -> None:
+        device = runtime.device
         dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
         self._sum = torch.full((), loss_sum, dtype=dtype, device=device)
         self._num_images = num_images
         self._looks_always = device.type == "cpu"
+        self._precision = runtime.precision
 
     def add(self, loss: Tensor, num_images: int, where: str) -> None:
         """Add a step's mean loss (scalar) over ``num_images``; ``where`` names step, rate and batch in the error."""
         if self._looks_always and not math.isfinite(loss.item()):
-            raise NonFiniteLossError(_advice(where))
+            raise diverged("The training loss is", where, self._precision)
         self._sum += loss.to(self._sum.dtype) * num_images
         self._num_images += num_images
 
@@ -66,10 +70,13 @@ class RunningLoss:
         """(sum over images, images) so far. SYNCHRONISES host and device."""
         total = self._sum.item()
         if not math.isfinite(total):
-            raise NonFiniteLossError(_advice(where))
+            raise diverged("The training loss is", where, self._precision)
         return total, self._num_images
 
 
-def _advice(where: str) -> str:
-    cures = "Lower trainer.lr, set trainer.clip_norm=1.0, or use hardware.precision=fp32."
-    return f"The training loss is not finite ({where}). {cures}"
+def diverged(what_is: str, where: str, precision: str) -> NonFiniteLossError:
+    """The error with its cures; ``what_is`` begins its sentence, ``precision`` is that of the arithmetic."""
+    cures = "Lower trainer.lr or set trainer.clip_norm=1.0"
+    if precision != "fp32":
+        cures += ", or use hardware.precision=fp32"
+    return NonFiniteLossError(f"{what_is} not finite ({where}). {cures}.")

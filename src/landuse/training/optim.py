@@ -17,11 +17,19 @@ def build_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.Opti
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> ParamGroups:
-    """Weights with decay; biases, norms and other vectors without: shrinking those regularises nothing."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Matrices and kernels of weights with decay; all else without, for shrinking it regularises nothing.
+
+    That is biases and norms, but also what has several dimensions and is added or scales: position embeddings, class
+    tokens, layer scales. torch and torchvision call a parameter "...weight" where it is multiplied with features.
+    """
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (decayed if parameter.ndim > 1 and name.endswith("weight") else spared).append(parameter)
     groups: ParamGroups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": spared, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
