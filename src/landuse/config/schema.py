@@ -152,7 +152,7 @@ class TrainerConfig:
     accumulate: int = 1  # forward passes per optimiser step
     optimizer: Literal["sgd", "adamw", "radam"] = "adamw"  # training/optim.py
     lr: float = 2e-3  # peak learning rate
-    weight_decay: float = 1e-2  # not applied to biases and norms; decoupled for adamw and radam
+    weight_decay: float = 1e-2  # of convolution, linear and attention weights alone
     momentum: float = 0.9  # sgd, with Nesterov's correction
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # adamw, radam
     scheduler: Literal["cosine", "one_cycle", "step", "plateau", "constant"] = "cosine"  # of the learning rate
