@@ -5,7 +5,11 @@
 Enlarges UC Merced five-fold with turned, mirrored, brightened and darkened copies saved as JPEG, as the well-known copy
 of it was made, under names that do not tell which belong together. Splits that once at random, as if nothing were known
 (data.quality.duplicates=off), and once the default way; counts the test images of which another copy is in the training
-split; trains and evaluates on both.
+split; trains and evaluates on both. Measured 2026-11, one seed, 1,050 test images, slim_resnet, 20 epochs:
+
+    split          with a copy in train    test accuracy (95 % interval, as if the copies were independent)
+    plain random   1,043 (99.3 %)          98.3 % (97.3 to 98.9)
+    by groups      0                       94.7 % (93.1 to 95.9)
 """
 
 import csv
