@@ -150,14 +150,14 @@ def _draw(result: dict[str, Any], split: "PackedSplit", predictions: "Prediction
 
 
 def _show(result: dict[str, Any], folder: Path) -> None:
-    from landuse.report import write
+    from landuse.evaluation.report import report_run
 
     low, high = result["accuracy_ci95"]
     log.info(
         "%s: accuracy %.4f (95 %% interval %.4f to %.4f), macro F1 %.4f, calibration error %.4f, %d images",
         result["split"], result["accuracy"], low, high, result["macro_f1"], result["ece"], result["num_images"],
     )  # fmt: skip
-    log.info("report      %s", write(folder))
+    log.info("report      %s", report_run(folder))
 
 
 def main() -> None:
