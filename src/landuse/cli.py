@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from landuse.config import compose
+from landuse.config import compose, messages
+from landuse.config.folders import config_dir
 from landuse.config.schema import Config
 from landuse.errors import Interrupted, UserError
 
@@ -74,7 +75,7 @@ def run_command(command: str, job: Job) -> None:
     compose.register()
     has_started = False
 
-    @hydra.main(config_path=str(compose.config_dir()), config_name="config")
+    @hydra.main(config_path=str(config_dir()), config_name="config")
     def task(composed: DictConfig) -> Any:
         nonlocal has_started
         has_started = True
@@ -87,7 +88,7 @@ def run_command(command: str, job: Job) -> None:
             except (UserError, OmegaConfBaseException) as error:
                 if is_multirun:
                     raise  # one job of several: the sweeper decides
-                raise _UserErrorOfSingleRun(compose.explain(error)) from error
+                raise _UserErrorOfSingleRun(messages.explain(error)) from error
 
     try:
         with _sigterm_as_exception():
@@ -97,7 +98,7 @@ def run_command(command: str, job: Job) -> None:
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        _exit_with_message(compose.explain(error), wants_traceback)
+        _exit_with_message(messages.explain(error), wants_traceback)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Interrupted as error:
@@ -107,6 +108,8 @@ def run_command(command: str, job: Job) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILURE)
     except Exception as error:
+        if isinstance(error, ValueError) and not has_started and (message := messages.wrong_group_value(arguments)):
+            _exit_with_message(message, wants_traceback)
         if isinstance(error, OSError) and not has_started:  # Hydra could not make the folder
             cure = "choose another with hydra.run.dir=PATH or outputs=PATH"
             _exit_with_message(f"The run folder cannot be made ({error}): {cure}.", wants_traceback)
