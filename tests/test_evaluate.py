@@ -1,5 +1,6 @@
 """The command evaluate, on runs of tiny images."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def test_evaluate_measures_at_the_models_size(command, tiny, image_folder: Path,
     assert done.status == 0, done.err
     assert load(tmp_path / "outputs/latest/evaluation.json")["image_size"] == 16
     done = command("evaluate", "data.image_size=24")
+    assert done.status == 0, done.err
     assert "data.image_size=24, but the model was made at 16 px" in done.err
 
 
@@ -102,3 +104,64 @@ def test_custom_model(command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "model.target" in done.err  # the folder's own word is not enough to import a class
     done = command("evaluate", *custom)
     assert done.status == 0, done.err
+
+
+def test_the_printed_command_evaluates_a_custom_model(command, tiny, tmp_path: Path) -> None:
+    """With parameters and a name of its own, of which the line says nothing."""
+    (tmp_path / "nets_with_params.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, width):\n"
+        "    return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(width, num_classes))\n"
+    )
+    overrides = [override for override in tiny if not override.startswith("model")]
+    custom = ["model=custom", "model.target=nets_with_params.net", "+model.params.width=3", "model.name=mynet"]
+    done = command("train", *overrides, *custom)
+    assert done.status == 0, done.err
+    (line,) = (line for line in done.err.splitlines() if line.startswith("next"))
+    done = command("evaluate", *line.partition("landuse.evaluate ")[2].split())
+    assert done.status == 0, done.err
+
+
+def test_evaluate_refuses_another_kind_of_model(command, tiny) -> None:
+    assert command("train", *tiny).status == 0
+    done = command("evaluate", "model=custom", "model.target=a.b")
+    assert done.status == 2
+    assert "model=custom, but" in done.err and "holds a cnn" in done.err
+    done = command("evaluate", "model.width=99")
+    assert done.status == 2
+    assert "model.width=99, but" in done.err and "width=4" in done.err
+
+
+@pytest.mark.parametrize(
+    ("change", "suffix"),
+    [("data.max_images=6", "-6-images"), ("data.image_size=24", "-24px"), ("evaluation.split=val", "-val")],
+)
+def test_a_partial_or_other_measurement_has_files_of_its_own(
+    command, tiny, tmp_path: Path, change: str, suffix: str
+) -> None:
+    assert command("train", *tiny).status == 0
+    assert command("evaluate").status == 0
+    run = tmp_path / "outputs/latest"
+    own = {name: (run / name).read_bytes() for name in ("evaluation.json", "predictions.csv", "scores.json")}
+    done = command("evaluate", change)
+    assert done.status == 0, done.err
+    assert {name: (run / name).read_bytes() for name in own} == own
+    assert (run / f"evaluation{suffix}.json").is_file() and (run / f"predictions{suffix}.csv").is_file()
+    assert f"evaluation{suffix}.json" in done.err
+
+
+def test_evaluate_refuses_a_damaged_run(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny).status == 0
+    model = tmp_path / "outputs/latest/model"
+    description = load(model / "model.json")
+    (model / "model.json").write_text(json.dumps(description | {"image_size": 32}))
+    done = command("evaluate")
+    assert done.status == 2
+    assert "model.json says 32 px and config.yaml 16 px" in done.err
+    (model / "model.json").write_text(json.dumps(description))
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors").mkdir()
+    done = command("evaluate")
+    assert done.status == 2
+    assert "has no model.safetensors" in done.err

@@ -29,7 +29,18 @@ from landuse.config.folders import config_dir
 from landuse.config.schema import Config
 from landuse.errors import Interrupted, UserError
 
-PLACE_IS_UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+PLACE_IS_UNUSABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
+# What libraries say of a full disk instead of raising an OSError: safetensors, and torch in its own words.
+DISK_IS_FULL = ("No space left on device", "PytorchStreamWriter failed", "unexpected pos")
+CURES = {
+    "train": "choose another place with outputs=PATH, hydra.run.dir=PATH or data.home=PATH",
+    "evaluate": "copy the run to another place and give run=PATH, or choose another data.home=PATH",
+    "report": "copy the run to another place and give run=PATH",
+    "download": "choose another place with data.home=PATH",
+    "preprocess": "choose another place with data.home=PATH",
+}
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 
 
@@ -68,6 +79,7 @@ def run_command(command: str, job: Job) -> None:
     0: done. 1: a failure of the program, with its traceback. 2: the user's mistake, in one or two sentences.
     130, 143: interrupted by Ctrl-C or SIGTERM.
     """
+    _open_closed_streams()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
     arguments = sys.argv[1:]
@@ -113,11 +125,29 @@ def run_command(command: str, job: Job) -> None:
         if isinstance(error, OSError) and not has_started:  # Hydra could not make the folder
             cure = "choose another with hydra.run.dir=PATH or outputs=PATH"
             _exit_with_message(f"The run folder cannot be made ({error}): {cure}.", wants_traceback)
-        if isinstance(error, OSError) and error.errno in PLACE_IS_UNUSABLE and error.filename:
-            cure = "free it, or choose another with outputs=PATH, hydra.run.dir=PATH or data.home=PATH"
-            _exit_with_message(f"{error.filename}: {error.strerror}. Make room or {cure}.", wants_traceback)
+        if (problem := _problem_of_place(error)) is not None:
+            cure = CURES.get(command, "run it in another folder")
+            _exit_with_message(f"{problem}. Make room or allow writing there, or {cure}.", wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that the caller closed (``2>&-``) is None in Python, which libraries do not expect."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (for the rest of the process)
+
+
+def _problem_of_place(error: BaseException | None) -> str | None:
+    """What is wrong with the disk or folder, if an error or what it came of says so."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in PLACE_IS_UNUSABLE:
+            return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror} while writing"
+        if any(text in str(error) for text in DISK_IS_FULL):
+            return "No space left on device while writing"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
