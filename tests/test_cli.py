@@ -40,8 +40,8 @@ def test_full_disk_while_training(command, tiny, monkeypatch: pytest.MonkeyPatch
     done = command("train", *tiny)
     if done.status != 0:
         assert done.status == 2
-        (message,) = (line for line in done.err.splitlines() if "error" in line)
-        assert message.startswith("error: No space left on device while writing. Make room")
+        (message,) = (line for line in done.err.splitlines() if "rror" in line)
+        assert message.startswith("error: While writing: No space left on device. Make room")
         assert "outputs=PATH" in message
         assert "Traceback" not in done.err
     else:
@@ -78,4 +78,4 @@ def test_full_disk_in_the_words_of_libraries(command, tiny, monkeypatch: pytest.
     monkeypatch.setattr("landuse.files.Path.replace", full)
     done = command("train", *tiny)
     assert done.status == 2
-    assert "error: No space left on device while writing" in done.err
+    assert "error: While writing: No space left on device" in done.err

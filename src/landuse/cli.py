@@ -101,6 +101,10 @@ def run_command(command: str, job: Job) -> None:
                 if is_multirun:
                     raise  # one job of several: the sweeper decides
                 raise _UserErrorOfSingleRun(messages.explain(error)) from error
+            except Exception as error:
+                if is_multirun or (problem := _problem_of_place(error, command)) is None:
+                    raise
+                raise _UserErrorOfSingleRun(problem) from error
 
     try:
         with _sigterm_as_exception():
@@ -125,9 +129,8 @@ def run_command(command: str, job: Job) -> None:
         if isinstance(error, OSError) and not has_started:  # Hydra could not make the folder
             cure = "choose another with hydra.run.dir=PATH or outputs=PATH"
             _exit_with_message(f"The run folder cannot be made ({error}): {cure}.", wants_traceback)
-        if (problem := _problem_of_place(error)) is not None:
-            cure = CURES.get(command, "run it in another folder")
-            _exit_with_message(f"{problem}. Make room or allow writing there, or {cure}.", wants_traceback)
+        if (problem := _problem_of_place(error, command)) is not None:
+            _exit_with_message(problem, wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
 
@@ -139,13 +142,14 @@ def _open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (for the rest of the process)
 
 
-def _problem_of_place(error: BaseException | None) -> str | None:
-    """What is wrong with the disk or folder, if an error or what it came of says so."""
+def _problem_of_place(error: BaseException | None, command: str) -> str | None:
+    """The message when an error, or what it came of, says that the disk or a folder cannot take what is written."""
+    cure = f"Make room or allow writing there, or {CURES.get(command, 'run it in another folder')}."
     while error is not None:
         if isinstance(error, OSError) and error.errno in PLACE_IS_UNUSABLE:
-            return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror} while writing"
+            return f"{error.filename or 'While writing'}: {error.strerror}. {cure}"
         if any(text in str(error) for text in DISK_IS_FULL):
-            return "No space left on device while writing"
+            return f"While writing: No space left on device. {cure}"
         error = error.__cause__ or error.__context__
     return None
 
