@@ -228,6 +228,7 @@ def test_missing_file_is_named(run_dir: Path, name: str) -> None:
         ("summary.json", b'{"best_epoch": ' + b"1" * 5000 + b"}", "summary.json is not valid JSON"),
         ("summary.json", b'{"train_seconds": 1' + b"0" * 400 + b"}", "'train_seconds' has more than 64 bits"),
         ("summary.json", b'{"train_seconds": Infinity}', "'train_seconds' is not finite"),
+        ("metrics.jsonl", b'{"val/accuracy": 1e308}\n', "'val/accuracy' is not finite"),
         ("figures/curves.png", b"GIF89a", "curves.png is not a PNG file"),
         ("figures/curves.png", b"\x89PNG\r\n\x1a\n", "curves.png is not a PNG file"),
     ],
@@ -260,6 +261,7 @@ def test_a_loss_may_be_infinite(run_dir: Path) -> None:
     ("changes", "message"),
     [
         ({"confusion_matrix": [[1, 2], [3, 4]]}, "confusion_matrix is no table of counts for 3 classes"),
+        ({"confusion_matrix": [[1, -1, 0]] * 3}, "confusion_matrix is no table of counts"),
         ({"confusion_matrix": [[1, 2, "3"]] * 3}, "confusion_matrix is no table of counts"),
         ({"accuracy_ci95": [0.1]}, "accuracy_ci95 must be two numbers"),
         ({"per_class": {}}, "name different classes"),

@@ -1,7 +1,6 @@
 """A run folder, read into memory and checked, so that whoever shows it need not doubt it."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ EVALUATION_KEYS: dict[str, Kinds] = {
 CLASS_KEYS: dict[str, Kinds] = {"precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "support": int}
 EVALUATE = "evaluate again: python -m landuse.evaluate run=<folder>"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGEST = 1e100
 MAX_DEPTH = 20  # of nested mappings and lists
 PNG_HEADER_BYTES = 33  # signature and header chunk, which holds width and height
 
@@ -157,7 +157,7 @@ def _read_evaluation(folder: Path) -> Evaluation | None:
         return None
     record = _read_json(path, EVALUATION_KEYS)
     classes, matrix, interval = record["classes"], record["confusion_matrix"], record["accuracy_ci95"]
-    if len(matrix) != len(classes) or not all(_is_list_of(row, int, len(classes)) for row in matrix):
+    if len(matrix) != len(classes) or not all(_is_row(row, len(classes)) for row in matrix):
         raise ReportError(f"{path}: confusion_matrix is no table of counts for {len(classes)} classes; {EVALUATE}")
     if not _is_list_of(interval, NUMBER, 2):
         raise ReportError(f"{path}: accuracy_ci95 must be two numbers, got {interval!r}; {EVALUATE}")
@@ -181,7 +181,7 @@ def _require_sound(value: object, key: str = "", depth: int = 0) -> None:
     """Refuse what no run writes and nothing could show.
 
     Raises:
-        ValueError: nesting beyond `MAX_DEPTH`, a number beyond 64 bits, or one that is not finite and no loss.
+        ValueError: nesting beyond `MAX_DEPTH`, a number beyond 64 bits, or one from `LARGEST` on that is no loss.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"it is nested more than {MAX_DEPTH} times")
@@ -193,8 +193,8 @@ def _require_sound(value: object, key: str = "", depth: int = 0) -> None:
             _require_sound(item, key, depth + 1)
     elif isinstance(value, int) and abs(value) >= 2**63:
         raise ValueError(f"{key!r} has more than 64 bits")
-    elif isinstance(value, float) and not math.isfinite(value) and not key.endswith("loss"):
-        raise ValueError(f"{key!r} is not finite")
+    elif isinstance(value, float) and not abs(value) < LARGEST and not key.endswith("loss"):
+        raise ValueError(f"{key!r} is not finite, or beyond all measure")
 
 
 def _check(record: object, keys: Mapping[str, Kinds], where: str) -> dict[str, Any]:
@@ -213,6 +213,10 @@ def _check(record: object, keys: Mapping[str, Kinds], where: str) -> dict[str, A
 
 def _is_list_of(value: object, kinds: Kinds, length: int) -> bool:
     return isinstance(value, list) and len(value) == length and all(isinstance(item, kinds) for item in value)
+
+
+def _is_row(value: object, length: int) -> bool:
+    return isinstance(value, list) and _is_list_of(value, int, length) and min(value, default=0) >= 0
 
 
 def _read_png(path: Path) -> bytes:
