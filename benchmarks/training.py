@@ -17,7 +17,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
-from landuse.config.compose import config_dir, register, to_config
+from landuse.config.compose import register, to_config
+from landuse.config.folders import config_dir
 from landuse.config.schema import Config
 from landuse.config.validate import validate
 from landuse.data.augment import normalise

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "landuse"
-COMMANDS = {f"landuse.{name}" for name in ("cli", "download", "evaluate", "preprocess", "report", "storage", "train")}
+NAMES = ("download", "evaluate", "params", "preprocess", "report", "storage", "train")
+COMMANDS = {"landuse.cli", *(f"landuse.{name}" for name in NAMES)}
 LIBRARIES = {"hydra", "matplotlib", "omegaconf", "numpy", "torch", "torchvision", "wandb"}
 PACKAGES = {
     f"landuse.{name}" for name in ("cloud", "config", "data", "models", "training", "evaluation", "tracking", "page")
@@ -42,9 +43,17 @@ def test_layers(package: str) -> None:
             assert not crossed, f"{path.relative_to(SRC)} imports {name}"
 
 
+def test_nobody_imports_a_command() -> None:
+    for path in SRC.rglob("*.py"):
+        crossed = imports(path) & (COMMANDS - {"landuse.cli"})
+        assert not crossed, f"{path.relative_to(SRC)} imports {crossed}"
+        if f"landuse.{path.stem}" not in COMMANDS or path.parent != SRC:
+            assert "landuse.cli" not in imports(path), path
+
+
 def test_files_and_functions_stay_short() -> None:
     """About 400 lines a file and 60 a function."""
-    for path in SRC.rglob("*.py"):
+    for path in (*SRC.rglob("*.py"), *Path(__file__).parent.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 400, path
         for node in ast.walk(ast.parse(text)):

@@ -37,7 +37,7 @@ def test_installed_commands_compose(installed: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "landuse.train", "--cfg", "job", "experiment=ucmerced_cpu"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "name: ucmerced" in done.stdout
-    where = [sys.executable, "-c", "from landuse.config.compose import config_dir; print(config_dir())"]
+    where = [sys.executable, "-c", "from landuse.config.folders import config_dir; print(config_dir())"]
     done = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()) == installed / "landuse" / "conf"
 

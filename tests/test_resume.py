@@ -11,7 +11,7 @@ import pytest
 from landuse.tracking import metrics_file
 from landuse.training.loop import Trainer
 
-from .test_commands import RUN_FILES, files, load
+from .run_folders import RUN_FILES, files, load
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

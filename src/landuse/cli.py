@@ -24,11 +24,23 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from landuse.config import compose
+from landuse.config import compose, messages
+from landuse.config.folders import config_dir
 from landuse.config.schema import Config
 from landuse.errors import Interrupted, UserError
 
-PLACE_IS_UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+PLACE_IS_UNUSABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
+# What libraries say of a full disk instead of raising an OSError: safetensors, and torch in its own words.
+DISK_IS_FULL = ("No space left on device", "PytorchStreamWriter failed", "unexpected pos")
+CURES = {
+    "train": "choose another place with outputs=PATH, hydra.run.dir=PATH or data.home=PATH",
+    "evaluate": "copy the run to another place and give run=PATH, or choose another data.home=PATH",
+    "report": "copy the run to another place and give run=PATH",
+    "download": "choose another place with data.home=PATH",
+    "preprocess": "choose another place with data.home=PATH",
+}
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 
 
@@ -67,6 +79,7 @@ def run_command(command: str, job: Job) -> None:
     0: done. 1: a failure of the program, with its traceback. 2: the user's mistake, in one or two sentences.
     130, 143: interrupted by Ctrl-C or SIGTERM.
     """
+    _open_closed_streams()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
     arguments = sys.argv[1:]
@@ -74,7 +87,7 @@ def run_command(command: str, job: Job) -> None:
     compose.register()
     has_started = False
 
-    @hydra.main(config_path=str(compose.config_dir()), config_name="config")
+    @hydra.main(config_path=str(config_dir()), config_name="config")
     def task(composed: DictConfig) -> Any:
         nonlocal has_started
         has_started = True
@@ -87,7 +100,11 @@ def run_command(command: str, job: Job) -> None:
             except (UserError, OmegaConfBaseException) as error:
                 if is_multirun:
                     raise  # one job of several: the sweeper decides
-                raise _UserErrorOfSingleRun(compose.explain(error)) from error
+                raise _UserErrorOfSingleRun(messages.explain(error)) from error
+            except Exception as error:
+                if is_multirun or (problem := _problem_of_place(error, command)) is None:
+                    raise
+                raise _UserErrorOfSingleRun(problem) from error
 
     try:
         with _sigterm_as_exception():
@@ -97,7 +114,7 @@ def run_command(command: str, job: Job) -> None:
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        _exit_with_message(compose.explain(error), wants_traceback)
+        _exit_with_message(messages.explain(error), wants_traceback)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Interrupted as error:
@@ -107,14 +124,34 @@ def run_command(command: str, job: Job) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILURE)
     except Exception as error:
+        if isinstance(error, ValueError) and not has_started and (message := messages.wrong_group_value(arguments)):
+            _exit_with_message(message, wants_traceback)
         if isinstance(error, OSError) and not has_started:  # Hydra could not make the folder
             cure = "choose another with hydra.run.dir=PATH or outputs=PATH"
             _exit_with_message(f"The run folder cannot be made ({error}): {cure}.", wants_traceback)
-        if isinstance(error, OSError) and error.errno in PLACE_IS_UNUSABLE and error.filename:
-            cure = "free it, or choose another with outputs=PATH, hydra.run.dir=PATH or data.home=PATH"
-            _exit_with_message(f"{error.filename}: {error.strerror}. Make room or {cure}.", wants_traceback)
+        if (problem := _problem_of_place(error, command)) is not None:
+            _exit_with_message(problem, wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that the caller closed (``2>&-``) is None in Python, which libraries do not expect."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (for the rest of the process)
+
+
+def _problem_of_place(error: BaseException | None, command: str) -> str | None:
+    """The message when an error, or what it came of, says that the disk or a folder cannot take what is written."""
+    cure = f"Make room or allow writing there, or {CURES.get(command, 'run it in another folder')}."
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in PLACE_IS_UNUSABLE:
+            return f"{error.filename or 'While writing'}: {error.strerror}. {cure}"
+        if any(text in str(error) for text in DISK_IS_FULL):
+            return f"While writing: No space left on device. {cure}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from landuse import runs
 from landuse.cli import Invocation, run_command
 from landuse.config import compose
-from landuse.config.schema import Config, CustomModelConfig
+from landuse.config.schema import Config, CustomModelConfig, ModelConfig
 from landuse.config.validate import validate
 from landuse.errors import UserError
 from landuse.files import write_json
@@ -34,7 +34,8 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
         UserError: no such run, no exported model in it, or data of other classes.
     """
     folder = runs.find(config.run, Path(config.outputs))
-    config = _configuration(runs.read_config(folder), call)
+    run_tree = runs.read_config(folder)
+    config = _configuration(run_tree, call)
     validate(config)
     logs.to_stderr()
     logs.to_file(folder / "evaluate.log")
@@ -43,10 +44,12 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
     from landuse.models.export import load_model
 
     model = load_model(folder / "model", _custom_model(config, call))
-    described = model.info["architecture"]["name"]
-    if call.names("model") and config.model.name != described:
+    _require_same_model(config.model, call, model.info["architecture"], folder)
+    trained_size = compose.from_tree(run_tree).data.image_size
+    if model.image_size != trained_size:
         raise UserError(
-            f"model={config.model.name}, but {folder} holds a {described}: give another run= or drop model=."
+            f"{folder}: model/model.json says {model.image_size} px and config.yaml {trained_size} px, so one of them "
+            "was changed. Copy the run folder again, or train again."
         )
     if not call.names("data.image_size"):
         config.data.image_size = model.image_size
@@ -58,9 +61,7 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
             f"The model knows the classes {', '.join(model.classes)}, but the data has {', '.join(pack.classes)}: "
             "evaluate on data of the same classes."
         )
-    result = _measure(config, pack, model, folder)
-    _show(result, folder)
-    return result
+    return _measure(config, pack, model, folder)
 
 
 def _configuration(run_tree: dict[str, Any], call: Invocation) -> Config:
@@ -79,9 +80,32 @@ def _custom_model(config: Config, call: Invocation) -> CustomModelConfig | None:
     return config.model if named and isinstance(config.model, CustomModelConfig) else None
 
 
+def _require_same_model(asked: ModelConfig, call: Invocation, described: dict[str, Any], folder: Path) -> None:
+    """The weights are those of the run, so a key of the model can only say what the run says already."""
+    from landuse.models.description import architecture_of
+
+    own = architecture_of(asked)
+    what = "kind" if isinstance(asked, CustomModelConfig) else "name"
+    if call.names("model") and own[what] != described[what]:
+        raise UserError(
+            f"model={own[what]}, but {folder} holds a {described['name']}: give another run= or drop model=."
+        )
+    typed = {
+        override.lstrip("+").partition("=")[0].split(".")[1]
+        for override in call.overrides
+        if override.lstrip("+").startswith("model.")
+    }
+    for key in described:
+        if key in typed and what == "name" and own[key] != described[key]:
+            raise UserError(
+                f"model.{key}={own[key]}, but {folder} holds a model with {key}={described[key]}: drop the key, or "
+                "train another model."
+            )
+
+
 def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -> dict[str, Any]:
     from landuse.evaluation.metrics import summarise
-    from landuse.evaluation.predictions import Predictions, write_csv
+    from landuse.evaluation.predictions import Predictions
     from landuse.models.description import model_fingerprint
     from landuse.training.batches import Images
     from landuse.training.device import build_runtime
@@ -96,8 +120,6 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
     probabilities = predictor.probabilities(placed, images)
     seconds = time.perf_counter() - started
     predictions = Predictions(split.paths, split.labels, probabilities, pack.classes)
-    suffix = _suffix(pack, split, model)
-    write_csv(folder / f"predictions{suffix}.csv", predictions)
     result: dict[str, Any] = {
         **summarise(probabilities, split.labels, pack.classes),
         "split": split.name,
@@ -113,24 +135,47 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
         "seconds": seconds,
         "images_per_second": len(split) / seconds,
     }
+    try:
+        _write(result, split, predictions, folder, _suffix(config, pack, split, model))
+    except OSError as error:
+        raise UserError(
+            f"{folder} could not take all results ({error.strerror or error}): its files may be of this and of an"
+            " earlier evaluation. Make room, or copy the run to another place, and evaluate again."
+        ) from error
+    return result
+
+
+def _write(result: dict[str, Any], split: "PackedSplit", predictions: "Predictions", folder: Path, suffix: str) -> None:
+    from landuse.evaluation.predictions import write_csv
+    from landuse.evaluation.report import report_run
+
+    write_csv(folder / f"predictions{suffix}.csv", predictions)
     write_json(folder / f"evaluation{suffix}.json", result)
     if not suffix:
         scores = {key: result[key] for key in ("num_images", "accuracy", "macro_f1", "loss", "ece")}
         write_json(folder / "scores.json", scores)  # for `dvc metrics`: few numbers, and no times
         _draw(result, split, predictions, folder / "figures")
-    return result
+    page = report_run(folder)
+    low, high = result["accuracy_ci95"]
+    log.info(
+        "%s: accuracy %.4f (95 %% interval %.4f to %.4f), macro F1 %.4f, calibration error %.4f, %d images",
+        result["split"], result["accuracy"], low, high, result["macro_f1"], result["ece"], result["num_images"],
+    )  # fmt: skip
+    log.info("result      %s", folder / f"evaluation{suffix}.json")
+    log.info("report      %s", page)
 
 
-def _suffix(pack: "Pack", split: "PackedSplit", model: "LoadedModel") -> str:
-    """What the file names carry; nothing for the test images of the run's own split, the result that counts."""
-    suffix = "" if split.name == "test" else f"-{split.name}"
-    if pack.split_fingerprint == model.info["extra"].get("split_fingerprint"):
-        return suffix
-    log.warning(
-        "These images are not split as the run's were: the model may have been trained on some of them. The result "
-        "goes into files of its own."
-    )
-    return f"{suffix}-{pack.name}-{pack.split_fingerprint[:8]}"
+def _suffix(config: Config, pack: "Pack", split: "PackedSplit", model: "LoadedModel") -> str:
+    """What the file names carry; nothing for all test images of the run's own split, the result that counts."""
+    parts = [] if split.name == "test" else [split.name]
+    if pack.split_fingerprint != model.info["extra"].get("split_fingerprint"):
+        log.warning("These images are not split as the run's were: the model may have been trained on some of them.")
+        parts += [pack.name, pack.split_fingerprint[:8]]
+    if config.data.max_images is not None:
+        parts.append(f"{config.data.max_images}-images")
+    if pack.image_size != model.image_size:
+        parts.append(f"{pack.image_size}px")
+    return "".join(f"-{part}" for part in parts)
 
 
 def _draw(result: dict[str, Any], split: "PackedSplit", predictions: "Predictions", folder: Path) -> None:
@@ -147,17 +192,6 @@ def _draw(result: dict[str, Any], split: "PackedSplit", predictions: "Prediction
         predictions.confidence[rows].tolist(),
         folder / "mistakes.png",
     )
-
-
-def _show(result: dict[str, Any], folder: Path) -> None:
-    from landuse.report import write
-
-    low, high = result["accuracy_ci95"]
-    log.info(
-        "%s: accuracy %.4f (95 %% interval %.4f to %.4f), macro F1 %.4f, calibration error %.4f, %d images",
-        result["split"], result["accuracy"], low, high, result["macro_f1"], result["ece"], result["num_images"],
-    )  # fmt: skip
-    log.info("report      %s", write(folder))
 
 
 def main() -> None:

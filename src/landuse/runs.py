@@ -174,7 +174,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         if aliases or "${" in text or len(text) > MAX_CONFIG:  # training writes none of these; a stranger may
             raise ValueError("it has interpolations, aliases or too much text")
         tree = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): run={folder} must name a folder that training wrote."
         ) from error

@@ -180,22 +180,22 @@ def _summary(
 
 
 def _show(summary: dict[str, Any], folder: Path, model: ModelConfig) -> None:
-    from landuse.report import write
+    from landuse.evaluation.report import report_run
 
     best = (summary["best_epoch"] + 1, summary["val/accuracy"], summary["val/loss"])
     log.info("best epoch %d: val accuracy %.4f, val loss %.4f", *best)
     log.info("run folder  %s", _shown(folder))
-    log.info("report      %s", _shown(write(folder)))
+    log.info("report      %s", _shown(report_run(folder)))
     custom = f" model=custom model.target={model.target}" if isinstance(model, CustomModelConfig) else ""
     log.info("next        %s -m landuse.evaluate run=%s%s", _shown_python(), _shown(folder), custom)
 
 
 def _complete_report(folder: Path) -> None:
     """Write the report of a finished run that was killed just before."""
-    from landuse.report import write
+    from landuse.evaluation.report import report_run
 
     if not (folder / "report.html").is_file():
-        log.info("report      %s", _shown(write(folder)))
+        log.info("report      %s", _shown(report_run(folder)))
 
 
 def _shown(path: Path) -> str:

@@ -6,7 +6,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from landuse.config.compose import config_dir, from_tree, overlay, register, to_config
+from landuse.config.compose import from_tree, overlay, register, to_config
+from landuse.config.folders import config_dir
 from landuse.config.schema import CNNConfig, Config, TorchvisionConfig
 from landuse.errors import UserError
 from landuse.runs import to_tree

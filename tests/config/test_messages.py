@@ -10,16 +10,53 @@ MISTAKES = {
     "appended typo": (["+lrr=1"], ["'lrr'", "trainer.lr"]),
     "appended typo in a group": (["+trainer.epoch=1"], ["'trainer.epoch'", "trainer.epochs"]),
     "forced typo": (["++data.image_siz=3"], ["'data.image_siz'", "data.image_size"]),
-    "key of another model": (["model=resnet18", "model.width=3"], ["'model.width'", "kind cnn", "model.stem"]),
+    "key of another model": (
+        ["model=resnet18", "model.width=3"],
+        ["'model.width'", "kind cnn and slim_resnet", "model.stem"],
+    ),
     "appended key of another model": (["model=resnet18", "+model.width=3"], ["'model.width'", "kind cnn"]),
+    "key of a deleted group": (
+        ["~model", "model.width=4"],
+        ["'model.width'", "kind cnn and slim_resnet", "model=NAME"],
+    ),
+    "null group": (["model=null"], ["model=null", "Choices: cnn"]),
+    "number for a group": (["trainer=3"], ["trainer=3", "Choices: default"]),
+    "two choices": (["data=[synthetic,eurosatt]"], ["data=eurosatt", "Choices: eurosat"]),
+    "nothing before the sign": (["=3"], ["'=3'", "key=value"]),
+    "null": (["trainer.epochs=null"], ["trainer.epochs=null: must be an integer."]),
+    "number for a list": (["trainer.betas=0.9"], ["trainer.betas=0.9: must be a list, written [a,b]."]),
+    "text for a list": (["tracking.tags=a"], ["tracking.tags=a: must be a list, written [a,b]."]),
+    "number for an optional list": (["augment.crop_scale=0.5"], ["augment.crop_scale=0.5", "[a,b], or null"]),
+    "neither true nor false": (["trainer.profile=nan"], ["trainer.profile=nan: must be true or false."]),
+    "number for a mapping": (["model=custom", "model.params=3"], ["model.params=3", "a mapping"]),
+    "null for keys": (["data.split=null"], ["data.split=null", "a group of keys"]),
+    "interpolation of nothing": (["run_name=${foo}"], ["${foo} refers to a key that does not exist"]),
+    "several values": (["trainer.lr=1,2"], ["trainer.lr=1,2", "--multirun", "[1,2]"]),
+    "home": (["data.root=~/x"], ["data.root=~/x", "$HOME instead of ~"]),
+    "special letters": (["data.name=ü"], ["data.name=ü", """ "data.name='ü'" """.strip()]),
+    "no outputs": (["outputs="], ["outputs is empty"]),
+    "no run name": (["run_name="], ["run_name=:", "neither empty"]),
+    "run name that climbs": (["run_name=.."], ["run_name=..:", "nor a path"]),
+    "experiment that climbs": (["experiment_name=../../x"], ["experiment_name=../../x:", "nor a path"]),
+    "long run name": (["run_name=" + 300 * "a"], ["run_name=aaa", "300 characters"]),
+    "long data name": (["data.name=" + 300 * "a", "experiment_name=x"], ["data.name=aaa", "at most 100"]),
+    "renamed cnn": (["model.name=resnet18"], ["model.name=resnet18", "write model=resnet18"]),
+    "cnn by a name of its own": (["model.name=mine"], ["model.name=mine", "experiment_name=NAME"]),
+    "many folds": (["data.split.folds=1000000"], ["data.split.folds=1000000", "at most 1000"]),
+    "huge batch": (["trainer.batch_size=99999999"], ["trainer.batch_size=99999999", "at most 1,000,000"]),
+    "huge integer": (["trainer.epochs=99999999999999999999"], ["trainer.epochs=99999999999999999999", "2^63"]),
+    "huge evaluation batch": (["evaluation.batch_size=9999999"], ["evaluation.batch_size=9999999", "1,000,000"]),
+    "many threads": (["hardware.num_threads=100000"], ["hardware.num_threads=100000", "1024"]),
+    "negative start size": (["augment.start_size=-5"], ["augment.start_size=-5", "between 8 and the full size"]),
+    "resume from any folder": (["trainer.resume=/"], ["trainer.resume=/", "checkpoints/last.pt"]),
     "unknown group": (["modl=cnn"], ["'modl'", "model"]),
     "wrong choice": (["model=cn"], ["model=cn", "Nearest: cnn"]),
     "wrong torchvision name": (["model=resnet1818"], ["model=resnet1818", "resnet18"]),
     "wrong model.name": (["model=torchvision", "model.name=resnet19"], ["resnet19", "resnet18"]),
     "wrong debug preset": (["+debug=overfitt"], ["debug=overfitt", "overfit"]),
     "wrong experiment": (["experiment=ucmerced_cpuu"], ["experiment=ucmerced_cpuu", "ucmerced_cpu"]),
-    "wrong type": (["trainer.lr=abc"], ["trainer.lr=abc", "Float"]),
-    "wrong type in a list": (["trainer.betas=[0.9,x]"], ["trainer.betas[1]=x", "Float"]),
+    "wrong type": (["trainer.lr=abc"], ["trainer.lr=abc", "a number"]),
+    "wrong type in a list": (["trainer.betas=[0.9,x]"], ["trainer.betas[1]=x", "a number"]),
     "wrong value of a closed set": (["trainer.optimizer=adam"], ["trainer.optimizer=adam", "adamw", "sgd"]),
     "unreadable override": (["trainer.lr=[1"], ["trainer.lr=[1", "key=value"]),
     "deleted key": (["~trainer.lr"], ["trainer.lr", "deletion"]),
@@ -169,7 +206,15 @@ def test_faulty_recipe_of_the_users_own(command, tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment" / "bad.yaml").write_text("# @package _global_\ntrainer: [unclosed\n")
     (tmp_path / "mine" / "experiment" / "typo.yaml").write_text("# @package _global_\ntrainer:\n  lrr: 1\n")
     (tmp_path / "mine" / "experiment" / "loop.yaml").write_text("# @package _global_\nexperiment_name: ${nowhere.x}\n")
-    for name, expected in (("bad", "bad.yaml"), ("typo", "trainer.lr"), ("loop", "nowhere")):
+    (tmp_path / "mine" / "experiment" / "headless.yaml").write_text("trainer:\n  lr: 1\n")
+    (tmp_path / "mine" / "experiment" / "kind.yaml").write_text("# @package _global_\ntrainer:\n  betas: 0.3\n")
+    for name, expected in (
+        ("bad", "bad.yaml"),
+        ("typo", "experiment/typo.yaml: Unknown configuration key 'trainer.lrr'. Nearest: trainer.lr"),
+        ("loop", "nowhere"),
+        ("headless", "experiment/headless.yaml: its first line must be '# @package _global_'"),
+        ("kind", "experiment/kind.yaml: trainer.betas must be a list"),
+    ):
         done = command("train", "--config-dir", str(tmp_path / "mine"), f"experiment={name}")
         assert done.status == 2, done.err
         assert expected in done.err

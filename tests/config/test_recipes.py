@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from landuse.config.compose import config_dir
+from landuse.config.folders import config_dir
 from landuse.data.synthetic import CLASSES
 from tests.conftest import write_images
 

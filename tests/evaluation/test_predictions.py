@@ -33,10 +33,11 @@ def test_round_trip_is_identical(tmp_path: Path) -> None:
 
 
 def test_names_that_break_naive_files_survive(tmp_path: Path) -> None:
-    paths = ["line\nbreak.png", "latin1-\udce9.png", "", "#comment", " spaces "]
-    written = Predictions(paths, np.zeros(5, np.int64), np.tile([0.75, 0.25], (5, 1)), ["a", ""])
+    paths = ["line\nbreak.png", "line\rbreak.png", "latin1-\udce9.png", "", "#comment", " spaces "]
+    written = Predictions(paths, np.zeros(6, np.int64), np.tile([0.75, 0.25], (6, 1)), ["a\rb", ""])
     write_csv(tmp_path / "predictions.csv", written)
-    assert read_csv(tmp_path / "predictions.csv").paths == paths
+    read = read_csv(tmp_path / "predictions.csv")
+    assert (read.paths, read.classes) == (paths, ["a\rb", ""])
 
 
 def test_columns_and_values(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import base64
 import itertools
 import json
+import os
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -219,6 +221,14 @@ def test_missing_file_is_named(run_dir: Path, name: str) -> None:
         ("summary.json", b'{"best_epoch": "two"}', "'best_epoch' has the unexpected value 'two'"),
         ("provenance.json", b"", "provenance.json is not valid JSON"),
         ("evaluation.json", b"{}", "evaluation.json lacks the key 'num_images'"),
+        ("config.yaml", b"[" * 3000, "config.yaml is not valid YAML"),
+        ("config.yaml", b"a: " + b"1" * 5000, "config.yaml is not valid YAML"),
+        ("provenance.json", b'{"a":' * 3000 + b"1" + b"}" * 3000, "provenance.json is not valid JSON"),
+        ("provenance.json", b'{"a":' * 30 + b"1" + b"}" * 30, "nested more than 20 times"),
+        ("summary.json", b'{"best_epoch": ' + b"1" * 5000 + b"}", "summary.json is not valid JSON"),
+        ("summary.json", b'{"train_seconds": 1' + b"0" * 400 + b"}", "'train_seconds' has more than 64 bits"),
+        ("summary.json", b'{"train_seconds": Infinity}', "'train_seconds' is not finite"),
+        ("metrics.jsonl", b'{"val/accuracy": 1e308}\n', "'val/accuracy' is not finite"),
         ("figures/curves.png", b"GIF89a", "curves.png is not a PNG file"),
         ("figures/curves.png", b"\x89PNG\r\n\x1a\n", "curves.png is not a PNG file"),
     ],
@@ -231,9 +241,27 @@ def test_damaged_file_is_named(run_dir: Path, name: str, content: bytes, message
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["config.yaml", "metrics.jsonl", "summary.json", "provenance.json", "evaluation.json", "figures/curves.png"],
+)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_named(run_dir: Path, name: str, make: Callable[[Path], None]) -> None:
+    (run_dir / name).unlink()
+    make(run_dir / name)
+    with pytest.raises(ReportError, match=f"{name} is no file"):
+        write_report(run_dir)
+
+
+def test_a_loss_may_be_infinite(run_dir: Path) -> None:
+    update_json(run_dir / "evaluation.json", loss=float("inf"))
+    assert "inf" in Page(write_report(run_dir)).text
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"confusion_matrix": [[1, 2], [3, 4]]}, "confusion_matrix is no table of counts for 3 classes"),
+        ({"confusion_matrix": [[1, -1, 0]] * 3}, "confusion_matrix is no table of counts"),
         ({"confusion_matrix": [[1, 2, "3"]] * 3}, "confusion_matrix is no table of counts"),
         ({"accuracy_ci95": [0.1]}, "accuracy_ci95 must be two numbers"),
         ({"per_class": {}}, "name different classes"),

@@ -156,7 +156,7 @@ class TrainerConfig:
     momentum: float = 0.9  # sgd, with Nesterov's correction
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # adamw, radam
     scheduler: Literal["cosine", "one_cycle", "step", "plateau", "constant"] = "cosine"  # of the learning rate
-    warmup_epochs: float = 1.0  # linear warm-up (one_cycle: length of the rise)
+    warmup_epochs: float = 1.0  # linear warm-up (one_cycle: length of the rise; constant: none)
     final_lr: float = 0.0  # cosine, one_cycle: fraction of lr at the end
     decay_epochs: int = 10  # step: epochs between decays; plateau: epochs without improvement before one
     decay_factor: float = 0.1  # step, plateau

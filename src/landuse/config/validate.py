@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import urlparse
 
 from landuse.addresses import shown
-from landuse.config.compose import wrong_choice
 from landuse.config.devices import DEVICE_FORM, has_mps, num_cuda_devices
+from landuse.config.folders import name_problems
+from landuse.config.messages import wrong_choice
 from landuse.config.schema import (
     AugmentConfig,
     Config,
@@ -34,6 +35,10 @@ FORMS = {  # of addresses, as a pattern and for people
     "file": (r"file://.*/.+", "file:///path"),
 }
 LARGEST_IMAGE = 4096  # pixels; a square of this side is 48 MB of uint8
+LONGEST_DATA_NAME = 100  # bytes; names of packs, runs and files are made of it, and file systems take 255
+LARGEST_BATCH = 1_000_000  # images
+MOST_FOLDS = 1000  # the work grows with them, and parts of no image are of no use
+MOST_THREADS = 1024  # OpenMP fails without a message where the system gives no more of them
 
 
 def validate(config: Config) -> None:
@@ -67,7 +72,7 @@ def validate_storage(config: StorageConfig) -> None:
 
 
 def _not_finite(node: Any, prefix: str = "") -> Iterator[str]:
-    """nan and inf pass every comparison that looks for what is wrong."""
+    """nan and inf pass every comparison that looks for what is wrong; larger integers fit into no array."""
     for field in dataclasses.fields(node):
         value, key = getattr(node, field.name), f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
@@ -75,23 +80,29 @@ def _not_finite(node: Any, prefix: str = "") -> Iterator[str]:
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             yield f"{key}={value}: must be a finite number."
+        if any(isinstance(number, int) and abs(number) >= 2**63 for number in numbers):
+            yield f"{key}={value}: must lie below 2^63."
 
 
 def _problems(config: Config) -> Iterator[str]:
     yield from _not_finite(config)
+    yield from name_problems(config.outputs, experiment_name=config.experiment_name, run_name=config.run_name)
     yield from _data(config.data)
     yield from _augment(config.augment)
     yield from _model(config)
     yield from _trainer(config.trainer)
     yield from _device(config)
     yield from _storage(config.storage)
-    if config.evaluation.batch_size is not None and config.evaluation.batch_size < 1:
-        yield f"evaluation.batch_size={config.evaluation.batch_size}: must be at least 1, or null."
+    batch_size = config.evaluation.batch_size
+    if batch_size is not None and not 1 <= batch_size <= LARGEST_BATCH:
+        yield f"evaluation.batch_size={batch_size}: must lie between 1 and {LARGEST_BATCH:,}, or be null."
 
 
 def _data(data: DataConfig) -> Iterator[str]:
     if not re.fullmatch(r"\w[\w.-]*", data.name):
         yield f"data.name={data.name}: names a folder and may have letters, digits, '_', '-' and '.' only."
+    if len(data.name.encode()) > LONGEST_DATA_NAME:
+        yield f"data.name={data.name[:60]}...: is too long; give a name of at most {LONGEST_DATA_NAME} letters."
     if not data.home:
         yield "data.home is empty: give the folder for downloads and packs."
     smallest = 16 if data.source == "synthetic" else 8  # below, nothing drawn can be told apart
@@ -180,6 +191,8 @@ def _split(data: DataConfig) -> Iterator[str]:
         yield f"data.split.folds={split.folds} and data.split.files={split.files} both divide the images: give one."
     if split.folds is not None and split.folds < 3:
         yield f"data.split.folds={split.folds}: at least 3 are needed, one each for train, val and test."
+    if split.folds is not None and split.folds > MOST_FOLDS:
+        yield f"data.split.folds={split.folds}: must be at most {MOST_FOLDS}."
     if not 0 <= split.fold < (split.folds or 1):
         last = f"from 0 to {split.folds - 1}" if split.folds else "0 unless data.split.folds is given"
         yield f"data.split.fold={split.fold}: must be {last}."
@@ -194,11 +207,11 @@ def _model(config: Config) -> Iterator[str]:
     size, augment = config.data.image_size, config.augment
     train_size = augment.size or size
     start_size = augment.start_size or train_size
+    if not 8 <= start_size <= train_size:
+        yield f"augment.start_size={start_size}: must lie between 8 and the full size, {train_size} pixels, or be null."
     yield from model_problems(config.model, size)
     yield from architecture_problems(config.model, train_size)
     yield from architecture_problems(config.model, start_size)
-    if not 8 <= start_size <= train_size:
-        yield f"augment.start_size={start_size}: must lie between 8 and the full size, {train_size} pixels, or be null."
     if {train_size, start_size} != {size} and config.model.name.startswith(FIXED_SIZE_MODELS):
         yield (
             f"augment.size={augment.size} and augment.start_size={augment.start_size}: {config.model.name} takes one "
@@ -239,6 +252,8 @@ def _augment(augment: AugmentConfig) -> Iterator[str]:
 def _trainer(trainer: TrainerConfig) -> Iterator[str]:
     if trainer.batch_size < 2:
         yield f"trainer.batch_size={trainer.batch_size}: must be at least 2, else batch norm has nothing to average."
+    if trainer.batch_size > LARGEST_BATCH:
+        yield f"trainer.batch_size={trainer.batch_size}: must be at most {LARGEST_BATCH:,} images."
     for name in ("epochs", "accumulate", "log_every", "decay_epochs"):
         if getattr(trainer, name) < 1:
             yield f"trainer.{name}={getattr(trainer, name)}: must be at least 1."
@@ -274,11 +289,19 @@ def _trainer(trainer: TrainerConfig) -> Iterator[str]:
             "trainer.profile=true records every step: use +debug=profiler, or set trainer.epochs=1 and "
             "trainer.limit_train_batches to at most 100."
         )
-    if trainer.resume not in ("never", "auto", "unfinished") and not Path(trainer.resume).exists():
+    yield from _resume(trainer.resume)
+
+
+def _resume(resume: str) -> Iterator[str]:
+    if resume in ("never", "auto", "unfinished"):
+        return
+    path = Path(resume)
+    if not path.exists():
         yield (
-            f"trainer.resume={trainer.resume}: is none of never, auto and unfinished, and no checkpoint or run folder "
-            "is there."
+            f"trainer.resume={resume}: is none of never, auto and unfinished, and no checkpoint or run folder is there."
         )
+    elif path.is_dir() and not (path / "checkpoints" / "last.pt").is_file():
+        yield f"trainer.resume={resume}: the folder has no checkpoints/last.pt; give a run folder or a checkpoint."
 
 
 def _device(config: Config) -> Iterator[str]:
@@ -296,8 +319,8 @@ def _device(config: Config) -> Iterator[str]:
         yield "trainer.device=mps: needs a Mac with Apple silicon; use trainer.device=cpu or auto."
     if device == "cpu" and hardware.precision == "fp16":
         yield "hardware.precision=fp16 has no use on the CPU: use bf16, fp32 or auto."
-    if hardware.num_threads is not None and hardware.num_threads < 1:
-        yield f"hardware.num_threads={hardware.num_threads}: must be at least 1, or null."
+    if hardware.num_threads is not None and not 1 <= hardware.num_threads <= MOST_THREADS:
+        yield f"hardware.num_threads={hardware.num_threads}: must lie between 1 and {MOST_THREADS}, or be null."
 
 
 def _storage(storage: StorageConfig) -> Iterator[str]:

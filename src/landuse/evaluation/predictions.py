@@ -71,7 +71,8 @@ def write_csv(path: Path, predictions: Predictions) -> None:
     """
     classes = predictions.classes
     with replacing(path) as temporary, _open_text(temporary, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # The writer quotes the characters of its line terminator, so a "\r" in a name needs it to be "\r\n" (RFC 4180).
+        writer = csv.writer(file, lineterminator="\r\n")
         writer.writerow([*FIXED_COLUMNS, *(PROBABILITY_PREFIX + name for name in classes)])
         for image, label, predicted, row in zip(
             predictions.paths, predictions.labels, predictions.predicted, predictions.probabilities, strict=True

@@ -84,11 +84,10 @@ def model_fingerprint(folder: Path) -> str:
     Raises:
         UserError: there is no weights file.
     """
-    try:
-        with (folder / WEIGHTS_FILE).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise missing_weights(folder) from error
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise missing_weights(folder)
+    with (folder / WEIGHTS_FILE).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def missing_weights(folder: Path) -> UserError:

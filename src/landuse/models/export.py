@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,9 @@ def load_model(path: Path, custom: CustomModelConfig | None = None) -> LoadedMod
 
     Args:
         path: a run folder, or its ``model`` folder.
-        custom: the user's own configuration of a ``kind=custom`` model. The import path that the folder itself names is
-            never followed, for the folder may come from a stranger.
+        custom: the user's own configuration of a ``kind=custom`` model; parameters that it does not name are the
+            described ones. The import path that the folder itself names is never followed, for the folder may come from
+            a stranger.
 
     Raises:
         UserError: the folder is incomplete, damaged or contradicts itself, or needs ``custom``.
@@ -142,15 +143,14 @@ def _trusted_config(folder: Path, described: ModelConfig, custom: CustomModelCon
             f"{folder / DESCRIPTION_FILE} describes a model of the user's own class, and a class named there is not"
             f" imported. If you trust it, add: model=custom model.target={described.target}"
         )
-    return custom
+    return replace(described, target=custom.target, params=described.params | custom.params)
 
 
 def _read_weights(folder: Path, description: ModelDescription) -> dict[str, Tensor]:
     file = folder / WEIGHTS_FILE
-    try:
-        content = file.read_bytes()  # once, so that what is checked is what is used
-    except FileNotFoundError as error:
-        raise missing_weights(folder) from error
+    if not file.is_file():
+        raise missing_weights(folder)
+    content = file.read_bytes()  # once, so that what is checked is what is used
     if hashlib.sha256(content).hexdigest() != description.weights_sha256:
         raise _contradiction(folder, "the sha256 of the weights is not the one described")
     try:

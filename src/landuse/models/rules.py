@@ -32,6 +32,7 @@ def model_problems(config: ModelConfig, image_size: int) -> Iterator[str]:
         config: the architecture, and where its initial weights come from.
         image_size: side in pixels of the images that the model is given.
     """
+    yield from _name(config)
     yield from architecture_problems(config, image_size)
     yield from _weights(config)
 
@@ -48,6 +49,19 @@ def architecture_problems(config: ModelConfig, image_size: int) -> Iterator[str]
         yield (
             f"model.target={config.target}: model=custom needs the import path of your nn.Module, such as"
             " model.target=my_package.nets.MyNet."
+        )
+
+
+def _name(config: ModelConfig) -> Iterator[str]:
+    """A name that says something else than what is built would mislead whoever reads the run's files."""
+    if not isinstance(config, CNNConfig | SlimResNetConfig) or config.name == config.kind:
+        return
+    if config.name in (*TORCHVISION_CLASSIFIERS, "cnn", "slim_resnet"):
+        yield f"model.name={config.name} would only give the {config.kind} another name: write model={config.name}."
+    else:
+        yield (
+            f"model.name={config.name}: this model is always called {config.kind}; leave model.name out, and tell runs"
+            " apart by experiment_name=NAME."
         )
 
 

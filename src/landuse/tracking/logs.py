@@ -1,5 +1,6 @@
 """The one logging set-up of every command: messages on stderr, the same with times in the run folder's log file."""
 
+import contextlib
 import logging
 import logging.handlers
 import sys
@@ -31,12 +32,13 @@ def stop() -> None:
     while _installed:
         handler = _installed.pop()
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # a full disk
+            handler.close()
 
 
 def to_file(path: Path) -> None:
     """Also log to a file, appending; what was said since :func:`to_stderr` comes first."""
-    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     _install(file, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     for handler in _installed:
         if isinstance(handler, logging.handlers.MemoryHandler):
@@ -49,6 +51,13 @@ def _install(handler: logging.Handler, form: str | None = None) -> None:
     handler.setFormatter(logging.Formatter(form))
     logging.getLogger().addHandler(handler)
     _installed.append(handler)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk cuts short: what matters more fails then as well, with a message."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Nothing, where logging would print a traceback for each line."""
 
 
 class _TerminalHandler(logging.Handler):

@@ -35,6 +35,8 @@ EVALUATION_KEYS: dict[str, Kinds] = {
 CLASS_KEYS: dict[str, Kinds] = {"precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "support": int}
 EVALUATE = "evaluate again: python -m landuse.evaluate run=<folder>"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGEST = 1e100
+MAX_DEPTH = 20  # of nested mappings and lists
 PNG_HEADER_BYTES = 33  # signature and header chunk, which holds width and height
 
 
@@ -112,21 +114,27 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         raise ReportError(
             f"{path} is missing: {path.parent} is not a training run, or it ended before the file was written;"
             " pass run=<folder> of another run, or train again"
-        ) from None
-    except UnicodeDecodeError as error:
+        )
+    _require_file(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
         raise ReportError(f"{path} is damaged ({error}); train or evaluate again to write it anew") from error
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():  # a folder, or a pipe, which would be waited for
+        raise ReportError(f"{path} is no file; remove it, and restore what the run wrote or evaluate again")
 
 
 def _parse_config(text: str, path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ReportError(f"{path} is not valid YAML ({_first_line(error)}); restore what the run wrote") from error
     if not isinstance(config, dict):
         raise ReportError(f"{path} holds no configuration (no mapping of keys to values); restore what the run wrote")
@@ -149,7 +157,7 @@ def _read_evaluation(folder: Path) -> Evaluation | None:
         return None
     record = _read_json(path, EVALUATION_KEYS)
     classes, matrix, interval = record["classes"], record["confusion_matrix"], record["accuracy_ci95"]
-    if len(matrix) != len(classes) or not all(_is_list_of(row, int, len(classes)) for row in matrix):
+    if len(matrix) != len(classes) or not all(_is_row(row, len(classes)) for row in matrix):
         raise ReportError(f"{path}: confusion_matrix is no table of counts for {len(classes)} classes; {EVALUATE}")
     if not _is_list_of(interval, NUMBER, 2):
         raise ReportError(f"{path}: accuracy_ci95 must be two numbers, got {interval!r}; {EVALUATE}")
@@ -163,9 +171,30 @@ def _read_evaluation(folder: Path) -> Evaluation | None:
 def _parse_json(text: str, keys: Mapping[str, Kinds], where: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
+        _require_sound(record)
+    except (ValueError, RecursionError) as error:  # syntax, integers of thousands of digits, endless nesting
         raise ReportError(f"{where} is not valid JSON ({error}); restore it, or train or evaluate again") from error
     return _check(record, keys, where)
+
+
+def _require_sound(value: object, key: str = "", depth: int = 0) -> None:
+    """Refuse what no run writes and nothing could show.
+
+    Raises:
+        ValueError: nesting beyond `MAX_DEPTH`, a number beyond 64 bits, or one from `LARGEST` on that is no loss.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} times")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _require_sound(item, name, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _require_sound(item, key, depth + 1)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{key!r} has more than 64 bits")
+    elif isinstance(value, float) and not abs(value) < LARGEST and not key.endswith("loss"):
+        raise ValueError(f"{key!r} is not finite, or beyond all measure")
 
 
 def _check(record: object, keys: Mapping[str, Kinds], where: str) -> dict[str, Any]:
@@ -186,7 +215,12 @@ def _is_list_of(value: object, kinds: Kinds, length: int) -> bool:
     return isinstance(value, list) and len(value) == length and all(isinstance(item, kinds) for item in value)
 
 
+def _is_row(value: object, length: int) -> bool:
+    return isinstance(value, list) and _is_list_of(value, int, length) and min(value, default=0) >= 0
+
+
 def _read_png(path: Path) -> bytes:
+    _require_file(path)
     content = path.read_bytes()
     if not content.startswith(PNG_SIGNATURE) or len(content) < PNG_HEADER_BYTES:
         raise ReportError(f"{path} is not a PNG file; remove it, or evaluate again to draw it anew")

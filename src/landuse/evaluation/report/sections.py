@@ -198,7 +198,7 @@ def _epoch_table(run: RunFiles) -> Html:
 def _group_name(config: Mapping[str, Any], group: str) -> str:
     chosen = config.get(group)
     name = chosen.get("name") if isinstance(chosen, dict) else chosen
-    return f"unnamed {group}" if name is None else str(name)
+    return name if isinstance(name, str) else f"unnamed {group}"
 
 
 def _shown_best(run: RunFiles) -> str:
@@ -209,7 +209,7 @@ def _shown_best(run: RunFiles) -> str:
 def _epochs(run: RunFiles) -> str:
     trainer = run.config.get("trainer")
     planned = trainer.get("epochs") if isinstance(trainer, dict) else None
-    return f"{len(run.history)} epochs" if planned is None else f"{len(run.history)} of {planned} epochs"
+    return f"{len(run.history)} of {planned} epochs" if isinstance(planned, int) else f"{len(run.history)} epochs"
 
 
 def _flattened(record: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -1,12 +1,30 @@
 """The report of a run: one HTML file that needs no network, no script and no other file."""
 
+import csv
 from pathlib import Path
 
+from landuse.evaluation import figures
 from landuse.evaluation.report import sections
 from landuse.evaluation.report.evaluation import evaluation
 from landuse.evaluation.report.files import RunFiles, read_run
+from landuse.files import replacing
 from landuse.page.markup import tag
 from landuse.page.write import page, write_page
+
+CURVES = ("epoch", "lr", "train/loss", "val/loss", "val/accuracy")
+
+
+def report_run(folder: Path) -> Path:
+    """Draw the curves of a run and write its report.html; returns the latter's path.
+
+    Raises:
+        ReportError: the run's files are missing or cannot be read.
+    """
+    run = read_run(folder)
+    if run.history:
+        figures.curves(run.history, folder / "figures" / "curves.png", run.summary["best_epoch"])
+        _write_curves(run.history, folder / "figures" / "curves.csv")
+    return write_report(folder)
 
 
 def write_report(run_dir: Path) -> Path:
@@ -34,3 +52,11 @@ def _page(run: RunFiles) -> str:
         sections.repeat(run),
     )
     return page(f"{sections.title(run)}: run report", sections.header(run), main)
+
+
+def _write_curves(history: list[dict[str, float]], path: Path) -> None:
+    """What the curves show as a table: metrics.jsonl without the times, so that equal runs give equal files."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CURVES, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(history)
