@@ -1,6 +1,6 @@
 """How fast images are packed, against what the cores can decode and resize, and how much memory that takes.
 
-    python -m benchmarks.preprocess [counts=1000,10000,100000] [size=64] [pairs=3] [archive=UCMerced_LandUse.zip]
+    python -m benchmarks.preprocess [counts=1000,10000,100000] [tile=64] [size=64] [pairs=3] [archive=...]
 
 Cuts as many JPEG tiles as each count says out of the images of an archive (or of the embedded dataset), then runs in
 turn, each in a process of its own: threads that decode and resize them and keep nothing, and `landuse.preprocess`. A
@@ -27,7 +27,6 @@ from PIL import Image
 
 from landuse.data.synthetic import CLASSES, draw_scene
 
-TILE_PX = 64
 NUM_CLASSES = 20
 
 
@@ -42,7 +41,7 @@ def main(arguments: list[str]) -> None:
     for count in (int(text) for text in options.get("counts", "1000,10000,100000").split(",")):
         with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
             root = Path(name) / "images"
-            write_tiles(root, count, options.get("archive"))
+            write_tiles(root, count, int(options.get("tile", 64)), options.get("archive"))
             print(measure(root, Path(name), count, size, pairs), flush=True)
 
 
@@ -97,17 +96,15 @@ def decode_all(root: Path, size: int) -> float:
     return time.perf_counter() - started
 
 
-def write_tiles(root: Path, count: int, archive: str | None) -> None:
-    """Tiles of random photographs at random places, brightness and turn."""
+def write_tiles(root: Path, count: int, side: int, archive: str | None) -> None:
+    """Tiles of so many pixels, of random photographs at random places and brightness."""
     draws = random.Random(0)
-    photographs = list(_photographs(archive))
+    photographs = [image for image in _photographs(archive) if min(image.size) >= side]
     for i in range(count):
         image = draws.choice(photographs)
-        x, y = (draws.randrange(side - TILE_PX + 1) for side in image.size)
+        x, y = (draws.randrange(length - side + 1) for length in image.size)
         percent = draws.randint(70, 130)
-        tile = image.crop((x, y, x + TILE_PX, y + TILE_PX)).point(
-            [min(255, v * percent // 100) for v in range(256)] * 3
-        )
+        tile = image.crop((x, y, x + side, y + side)).point([min(255, v * percent // 100) for v in range(256)] * 3)
         path = root / f"class{i % NUM_CLASSES:02d}" / f"{i:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         tile.save(path, quality=90)

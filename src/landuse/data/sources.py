@@ -239,7 +239,8 @@ def _files_below(root: Path) -> list[str]:
     for folder, subfolders, files in os.walk(root, followlinks=True):
         visited.add(Path(folder).resolve())
         subfolders[:] = [name for name in subfolders if (Path(folder) / name).resolve() not in visited]
-        names += [(Path(folder) / name).relative_to(root).as_posix() for name in files]
+        below = Path(folder).relative_to(root).as_posix()
+        names += files if below == "." else [f"{below}/{name}" for name in files]
     return names
 
 
