@@ -1,6 +1,9 @@
 """What the tests of the commands share."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 RUN_FILES = [
@@ -16,3 +19,14 @@ def files(folder: Path) -> list[str]:
 
 def load(path: Path) -> dict:
     return json.loads(path.read_text())
+
+
+def training(arguments: list[str], where: Path, run: Path) -> "subprocess.Popen[str]":
+    """A process that trains into the folder ``run`` and has finished two epochs."""
+    command = [sys.executable, "-m", "landuse.train", *arguments]
+    process = subprocess.Popen(command, cwd=where, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process

@@ -4,7 +4,6 @@ import itertools
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from landuse.evaluation.predictions import read_csv
 from landuse.models import registry
 from landuse.tracking import metrics_file
 from landuse.training.loop import Trainer
-from tests.run_folders import RUN_FILES, files, load
+from tests.run_folders import RUN_FILES, files, load, training
 
 
 def test_train_then_evaluate(command, tiny, tmp_path: Path) -> None:
@@ -135,13 +134,7 @@ def test_one_process_at_a_time_in_a_run_folder(command, tiny, tmp_path: Path) ->
 def test_signal_leaves_a_resumable_run(command, tiny, tmp_path: Path, number: int, status: int) -> None:
     run = tmp_path / "run"
     arguments = [*tiny, f"hydra.run.dir={run}", "trainer.epochs=500", "trainer.resume=auto"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "landuse.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = training(arguments, tmp_path, run)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == status
@@ -158,13 +151,7 @@ def test_signal_leaves_a_resumable_run(command, tiny, tmp_path: Path, number: in
 def test_unfinished_goes_on_with_an_interrupted_run(command, tiny, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = [*tiny, f"hydra.run.dir={run}", "trainer.epochs=500", "trainer.resume=unfinished"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "landuse.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = training(arguments, tmp_path, run)
     process.kill()
     process.communicate(timeout=30)
     before = metrics_file.read(run / "metrics.jsonl")
