@@ -6,6 +6,15 @@ Cuts as many JPEG tiles as each count says out of the images of an archive (or o
 turn, each in a process of its own: threads that decode and resize them and keep nothing, and `landuse.preprocess`. A
 third run finds everything unchanged. Prints medians, and the ratio pair by pair; memory is the process's peak resident
 set, mapped files included.
+
+Measured 2026-11 on two Xeon cores, tiles of 64 px cut from UC Merced. What is packed is also checked for duplicates, which
+takes 0.2 s among 10,000 and 10 s among 100,000 images, split, and written twice. (Threads decode such small images no
+faster than one does, so that many are left to processes; 256 px to 128 px, decoding alone keeps 0.90 of the rate.)
+
+    images    decode/s   packed/s   ratio   whole command   unchanged   peak memory (the report's figures)
+    1,000     6,654      2,500      0.38    1.7 s           0.52 s      568 MiB
+    10,000    6,804      4,545      0.67    3.8 s           0.56 s      568 MiB
+    100,000   6,889      3,636      0.53    32.2 s          1.25 s      568 MiB
 """
 
 import io
