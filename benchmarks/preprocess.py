@@ -7,9 +7,9 @@ turn, each in a process of its own: threads that decode and resize them and keep
 third run finds everything unchanged. Prints medians, and the ratio pair by pair; memory is the process's peak resident
 set, mapped files included.
 
-Measured 2026-11 on two Xeon cores, tiles of 64 px cut from UC Merced. What is packed is also checked for duplicates, which
-takes 0.2 s among 10,000 and 10 s among 100,000 images, split, and written twice. (Threads decode such small images no
-faster than one does, so that many are left to processes; 256 px to 128 px, decoding alone keeps 0.90 of the rate.)
+Measured 2026-11 on two Xeon cores, tiles of 64 px cut from UC Merced. What is packed is also checked for duplicates,
+which takes 0.2 s among 10,000 and 10 s among 100,000 images, split, and written twice. (Threads decode such small ones
+no faster than one does, so that many are left to processes. From 256 to 128 px, decoding alone keeps 0.90 of the rate.)
 
     images    decode/s   packed/s   ratio   whole command   unchanged   peak memory (the report's figures)
     1,000     6,654      2,500      0.38    1.7 s           0.52 s      568 MiB
