@@ -35,6 +35,9 @@ train: setup ## train on the embedded dataset and print where everything is (ARG
 evaluate: setup ## open the test split of the newest run (ARGS="run=PATH ...")
 	$(PYTHON) -m landuse.evaluate $(ARGS)
 
+repro: setup ## run what has changed of the DVC pipeline: download, preprocess, train, evaluate
+	$(BIN)/dvc repro $(ARGS)
+
 # Two workers: more of them than cores slow PyTorch's threads down out of proportion (ARGS="-n 8" for more, -n 0 for one).
 test: setup ## run the test suite with coverage
 	$(PYTHON) -m pytest -n 2 $(ARGS)
