@@ -29,6 +29,7 @@ Mode = Literal["near", "exact", "off"]
 MIN_CORRELATION = 0.98
 MIN_SPREAD = 1.5  # grey levels (standard deviation); flatter thumbnails show noise, which says nothing
 LOW_FREQUENCIES = 8  # per axis
+OCTAVES = (0, 8, 16)  # where the ranges of frequencies begin that are summed up
 BLOCK = 512  # rows compared at once; 512 x 512 float32 are 1 MB, which stays in a core's cache
 # Of thumbnails at zero mean and unit norm, with room for rounding: candidates are judged exactly afterwards.
 MAX_SQUARED_DISTANCE = np.float32(2 - 2 * MIN_CORRELATION + 1e-3)
@@ -189,23 +190,23 @@ def _near_pairs(thumbnails: Rows, rows: NDArray[np.int64]) -> Iterator[tuple[int
     """All near-duplicates among ``rows``: first, second, correlation.
 
     Thumbnails of zero mean and unit norm with correlation r are sqrt(2 - 2 r) apart, so are their discrete cosine
-    transforms, and leaving out coefficients moves nothing further apart: near-duplicates are at most
-    sqrt(2 - 2 * 0.98) = 0.2 apart in the low frequencies, in the symmetry that brings them closest. To find who may be
-    without trying eight, one matrix product compares invariants of the symmetries, which are not further apart either;
-    who passes is compared in all eight, and who passes that by the pixels.
+    transforms, and no part of them is further apart: near-duplicates are at most sqrt(2 - 2 * 0.98) = 0.2 apart in
+    their :func:`_features`, in the symmetry that brings them closest. To find who may be without trying eight, one
+    matrix product compares invariants of the symmetries, which are not further apart either; who passes is compared in
+    all eight, and who passes that by the pixels.
     """
     starts = range(0, len(rows), BLOCK)
-    coefficients = np.empty((len(rows), LOW_FREQUENCIES, LOW_FREQUENCIES), np.float32)
+    features = np.empty((len(rows), len(_TURNED)), np.float32)
     # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is one product of matrices: (-2 a, |a|^2, 1) with (b, 1, |b|^2).
-    terms = np.ones((len(rows), LOW_FREQUENCIES**2 + 1), np.float32)
+    terms = np.ones((len(rows), len(_TURNED) + 2), np.float32)
     for start in starts:
         block = slice(start, start + BLOCK)
-        coefficients[block] = _coefficients(thumbnails[rows[block]])
-        terms[block, :-2] = _invariants(coefficients[block])
+        features[block] = _features(thumbnails[rows[block]])
+        terms[block, :-2] = _invariants(features[block])
         terms[block, -1] = (terms[block, :-2] ** 2).sum(axis=1)
 
     def judge(start: int) -> list[tuple[int, int, float]]:
-        pairs = rows[_close_to(terms, coefficients, start)]
+        pairs = rows[_close_to(terms, features, start)]
         found: list[tuple[int, int, float]] = []
         for i in range(0, pairs.shape[1], BLOCK):
             first, second = pairs[:, i : i + BLOCK]
@@ -220,51 +221,80 @@ def _near_pairs(thumbnails: Rows, rows: NDArray[np.int64]) -> Iterator[tuple[int
             yield from found
 
 
-def _close_to(terms: NDArray[np.float32], coefficients: NDArray[np.float32], start: int) -> NDArray[np.int64]:
+def _close_to(terms: NDArray[np.float32], features: NDArray[np.float32], start: int) -> NDArray[np.int64]:
     """(2, M): pairs first < second that may be near-duplicates, as positions; first is in the block from ``start``."""
-    block, found = terms[start : start + BLOCK], []
+    block = terms[start : start + BLOCK]
     left = np.concatenate([-2 * block[:, :-2], block[:, -1:], block[:, -2:-1]], axis=1)
+    # Written over again and again: memory fresh from the system at every turn would cost more than the product.
+    distances, is_close = np.empty((len(block), BLOCK), np.float32), np.empty((len(block), BLOCK), np.bool_)
+    found = [np.empty((2, 0), np.int64)]
     for other in range(start, len(terms), BLOCK):
-        close = left @ terms[other : other + BLOCK].T <= MAX_SQUARED_DISTANCE
-        a, b = np.divmod(np.flatnonzero(close), close.shape[1])
+        right = terms[other : other + BLOCK]
+        np.matmul(left, right.T, out=distances[:, : len(right)])
+        np.less_equal(distances, MAX_SQUARED_DISTANCE, out=is_close)
+        is_close[:, len(right) :] = False
+        candidates = np.flatnonzero(is_close)
+        if not len(candidates):
+            continue
+        a, b = np.divmod(candidates, BLOCK)
         pairs = np.stack([a + start, b + other])
         pairs = pairs[:, pairs[0] < pairs[1]]
-        a, b = (coefficients[i] for i in pairs)
-        squared = (a**2).sum(axis=(1, 2)) + (b**2).sum(axis=(1, 2)) - 2 * _best_products(_parities(a), _parities(b))
-        found.append(pairs[:, squared <= MAX_SQUARED_DISTANCE])
+        found.append(pairs[:, _squared_distances(*(features[i] for i in pairs)) <= MAX_SQUARED_DISTANCE])
     return np.concatenate(found, axis=1)
 
 
-def _parities(coefficients: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """The coefficients of frequencies that are even or odd in each axis, which is what :func:`_best_products` takes."""
-    return tuple(coefficients[:, u::2, v::2] for u in (0, 1) for v in (0, 1))
+def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,): of the features of each of N images from its partner's, in the symmetry that brings them closest."""
+    products = np.concatenate([(a * b) @ _SIGNS, (a * b[:, _TURNED]) @ _SIGNS], axis=1)
+    return np.asarray((a**2).sum(axis=1) + (b**2).sum(axis=1) - 2 * products.max(axis=1))
 
 
-def _coefficients(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 32, 32) uint8 -> (N, 8, 8) float32: the low frequencies of each at zero mean and unit norm."""
+def _features(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, 32, 32) uint8 -> (N, 73) float32: what the cosine transform of each at zero mean and unit norm holds.
+
+    The lowest 8 x 8 frequencies one by one, then of the higher ones the norms of blocks of one octave by another:
+    texture lives there, and without them all images of much texture would look alike.
+    """
     grey = thumbnails.astype(np.float32)
     grey -= grey.mean(axis=(1, 2), keepdims=True)
     grey /= np.sqrt((grey**2).sum(axis=(1, 2), keepdims=True))
-    transform = _cosine_transform()
-    return np.asarray(transform @ grey @ transform.T)
+    coefficients = _COSINES @ grey @ _COSINES.T
+    low = coefficients[:, :LOW_FREQUENCIES, :LOW_FREQUENCIES].copy()
+    coefficients[:, :LOW_FREQUENCIES, :LOW_FREQUENCIES] = 0
+    power = np.add.reduceat(np.add.reduceat(coefficients**2, OCTAVES, axis=1), OCTAVES, axis=2)
+    return np.concatenate([low.reshape(len(low), -1), np.sqrt(power).reshape(len(low), -1)], axis=1)
 
 
-def _invariants(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 8, 8) -> (N, 63) float32, the same in all eight symmetries.
+def _invariants(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 73) -> (N, 73), the same in all eight symmetries.
 
     Mirroring an image changes signs of coefficients and a quarter turn also exchanges the two axes. Hence absolute
     values, each pair (u, v), (v, u) in order of size; neither moves two vectors further apart.
     """
-    magnitudes = np.abs(coefficients)
-    above, right = np.triu_indices(LOW_FREQUENCIES, 1)
-    one, other = magnitudes[:, above, right], magnitudes[:, right, above]
-    diagonal = np.diagonal(magnitudes, axis1=1, axis2=2)[:, 1:]  # without the mean
-    return np.concatenate([np.maximum(one, other), np.minimum(one, other), diagonal], axis=1)
+    one = np.abs(features)
+    other = one[:, _TURNED]
+    return np.where(np.arange(len(_TURNED)) < _TURNED, np.minimum(one, other), np.maximum(one, other))
 
 
-def _cosine_transform() -> NDArray[np.float32]:
-    """The first rows of the orthonormal DCT-II of 32 samples, (8, 32)."""
-    k, x = np.arange(LOW_FREQUENCIES)[:, None], np.arange(THUMBNAIL_PX)[None, :]
+def _cosines() -> NDArray[np.float32]:
+    """The orthonormal DCT-II of 32 samples, (32, 32)."""
+    k, x = np.arange(THUMBNAIL_PX)[:, None], np.arange(THUMBNAIL_PX)[None, :]
     rows = np.sqrt(2 / THUMBNAIL_PX) * np.cos(np.pi * (2 * x + 1) * k / (2 * THUMBNAIL_PX))
     rows[0] /= np.sqrt(2)
     return np.asarray(rows, dtype=np.float32)
+
+
+def _turned() -> NDArray[np.int64]:
+    """(73,): where the features of an image are once its axes are exchanged."""
+    low, high = (np.arange(n**2).reshape(n, n).T.ravel() for n in (LOW_FREQUENCIES, len(OCTAVES)))
+    return np.concatenate([low, LOW_FREQUENCIES**2 + high])
+
+
+def _signs() -> NDArray[np.float32]:
+    """(73, 4): what the four ways of mirroring multiply features by; an odd frequency changes its sign."""
+    u, v = np.divmod(np.arange(LOW_FREQUENCIES**2), LOW_FREQUENCIES)
+    low = np.stack([(-1.0) ** exponent for exponent in (0 * u, u, v, u + v)], axis=1)
+    return np.concatenate([low, np.ones((len(OCTAVES) ** 2, 4))]).astype(np.float32)
+
+
+_COSINES, _TURNED, _SIGNS = _cosines(), _turned(), _signs()

@@ -34,13 +34,20 @@ class Rows:
         if isinstance(index, int):
             return np.asarray(self[[index]][0])
         rows = np.empty((len(index), *self.shape[1:]), np.uint8)
-        for row, i in zip(rows, index, strict=True):
-            with self._lock:
-                self._file.seek(int(i) * self._row_bytes)
-                num_bytes = self._file.readinto(row.data)
-            if num_bytes != self._row_bytes:
-                raise OSError(f"{self._file.name} ends before row {i}")
+        wanted = np.asarray(index, np.int64)
+        ends = np.flatnonzero(np.diff(wanted) != 1) + 1  # rows that lie together are read together
+        for start, end in zip([0, *ends.tolist()], [*ends.tolist(), len(wanted)], strict=True):
+            self._read(rows[start:end], int(wanted[start]))
         return rows
+
+    def _read(self, rows: NDArray[np.uint8], first: int) -> None:
+        rest = rows.reshape(-1).data
+        with self._lock:
+            self._file.seek(first * self._row_bytes)
+            while rest:
+                if not (num_bytes := self._file.readinto(rest)):
+                    raise OSError(f"{self._file.name} ends before row {first + len(rows) - 1}")
+                rest = rest[num_bytes:]
 
     def __enter__(self) -> Self:
         return self
