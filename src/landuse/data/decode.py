@@ -36,12 +36,11 @@ class UnusableImageError(UserError):
 
     Attributes:
         reason: why, without naming the image.
-        digest: as in :class:`Decoded`.
     """
 
     def __init__(self, origin: str, reason: str) -> None:
         super().__init__(f"{origin} {reason}")
-        self.reason, self.digest = reason, b""
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ class Decoded:
     width: int  # pixels, of the file
     height: int
     notes: tuple[str, ...] = ()  # conversions that were needed
-    digest: bytes = b""  # SHA-256 of the file, where the source is identified by its images
 
 
 def decode(content: bytes, origin: str, size_px: int, value_range: Sequence[float] | None = None) -> Decoded:
@@ -114,8 +112,10 @@ def _to_rgb(opened: Image.Image, origin: str, value_range: Sequence[float] | Non
         notes.append("turned upright by its EXIF tag")
     if image.mode.startswith(DEEP_MODES) or has_deep_colour:
         return _scaled(image, origin, value_range), [*notes, "scaled to 8 bits"]
-    if image.mode != "RGB":
-        notes.append(MODE_NOTES.get(image.mode, f"{image.mode} to RGB"))
+    if image.mode == "RGB":
+        image.load()  # and no convert(), which would copy it
+        return image, notes
+    notes.append(MODE_NOTES.get(image.mode, f"{image.mode} to RGB"))
     return image.convert("RGB"), notes
 
 

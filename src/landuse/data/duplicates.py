@@ -29,7 +29,8 @@ Mode = Literal["near", "exact", "off"]
 MIN_CORRELATION = 0.98
 MIN_SPREAD = 1.5  # grey levels (standard deviation); flatter thumbnails show noise, which says nothing
 LOW_FREQUENCIES = 8  # per axis
-OCTAVES = (0, 8, 16)  # where the ranges of frequencies begin that are summed up
+AXES = 32  # more find fewer candidates and cost more to compare
+BANDS = (0, 8, 12, 16, 24)  # where the ranges of frequencies begin that are summed up
 BLOCK = 512  # rows compared at once; 512 x 512 float32 are 1 MB, which stays in a core's cache
 # Of thumbnails at zero mean and unit norm, with room for rounding: candidates are judged exactly afterwards.
 MAX_SQUARED_DISTANCE = np.float32(2 - 2 * MIN_CORRELATION + 1e-3)
@@ -192,18 +193,14 @@ def _near_pairs(thumbnails: Rows, rows: NDArray[np.int64]) -> Iterator[tuple[int
     Thumbnails of zero mean and unit norm with correlation r are sqrt(2 - 2 r) apart, so are their discrete cosine
     transforms, and no part of them is further apart: near-duplicates are at most sqrt(2 - 2 * 0.98) = 0.2 apart in
     their :func:`_features`, in the symmetry that brings them closest. To find who may be without trying eight, one
-    matrix product compares invariants of the symmetries, which are not further apart either; who passes is compared in
-    all eight, and who passes that by the pixels.
+    matrix product compares invariants of the symmetries along the axes in which they differ most, which are not further
+    apart either; who passes is compared in all eight, and who passes that by the pixels.
     """
     starts = range(0, len(rows), BLOCK)
     features = np.empty((len(rows), len(_TURNED)), np.float32)
-    # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is one product of matrices: (-2 a, |a|^2, 1) with (b, 1, |b|^2).
-    terms = np.ones((len(rows), len(_TURNED) + 2), np.float32)
-    for start in starts:
-        block = slice(start, start + BLOCK)
-        features[block] = _features(thumbnails[rows[block]])
-        terms[block, :-2] = _invariants(features[block])
-        terms[block, -1] = (terms[block, :-2] ** 2).sum(axis=1)
+
+    def describe(start: int) -> None:
+        features[start : start + BLOCK] = _features(thumbnails[rows[start : start + BLOCK]])
 
     def judge(start: int) -> list[tuple[int, int, float]]:
         pairs = rows[_close_to(terms, features, start)]
@@ -217,8 +214,26 @@ def _near_pairs(thumbnails: Rows, rows: NDArray[np.int64]) -> Iterator[tuple[int
 
     # A thread of ours per core, and none of the library's: those wait for each other at every one of many products.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_workers()) as executor:
+        list(executor.map(describe, starts))
+        terms = _terms(features)
         for found in executor.map(judge, starts):
             yield from found
+
+
+def _terms(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 89) -> (N, 34): what makes a comparison of invariants along their first principal axes a matrix product.
+
+    |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is the product of (-2 a, |a|^2, 1) with (b, 1, |b|^2), which is returned.
+    """
+    blocks = range(0, len(features), BLOCK)
+    products = sum(part.T @ part for part in (_invariants(features[i : i + BLOCK]) for i in blocks))
+    axes = np.linalg.eigh(products)[1][:, -AXES:]
+    terms = np.ones((len(features), AXES + 2), np.float32)
+    for start in blocks:
+        block = slice(start, start + BLOCK)
+        terms[block, :-2] = _invariants(features[block]) @ axes
+        terms[block, -1] = (terms[block, :-2] ** 2).sum(axis=1)
+    return terms
 
 
 def _close_to(terms: NDArray[np.float32], features: NDArray[np.float32], start: int) -> NDArray[np.int64]:
@@ -250,9 +265,9 @@ def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArra
 
 
 def _features(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 32, 32) uint8 -> (N, 73) float32: what the cosine transform of each at zero mean and unit norm holds.
+    """(N, 32, 32) uint8 -> (N, 89) float32: what the cosine transform of each at zero mean and unit norm holds.
 
-    The lowest 8 x 8 frequencies one by one, then of the higher ones the norms of blocks of one octave by another:
+    The lowest 8 x 8 frequencies one by one, then of the higher ones the norms of blocks of one band by another:
     texture lives there, and without them all images of much texture would look alike.
     """
     grey = thumbnails.astype(np.float32)
@@ -261,12 +276,12 @@ def _features(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     coefficients = _COSINES @ grey @ _COSINES.T
     low = coefficients[:, :LOW_FREQUENCIES, :LOW_FREQUENCIES].copy()
     coefficients[:, :LOW_FREQUENCIES, :LOW_FREQUENCIES] = 0
-    power = np.add.reduceat(np.add.reduceat(coefficients**2, OCTAVES, axis=1), OCTAVES, axis=2)
+    power = np.add.reduceat(np.add.reduceat(coefficients**2, BANDS, axis=1), BANDS, axis=2)
     return np.concatenate([low.reshape(len(low), -1), np.sqrt(power).reshape(len(low), -1)], axis=1)
 
 
 def _invariants(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 73) -> (N, 73), the same in all eight symmetries.
+    """(N, 89) -> (N, 89), the same in all eight symmetries.
 
     Mirroring an image changes signs of coefficients and a quarter turn also exchanges the two axes. Hence absolute
     values, each pair (u, v), (v, u) in order of size; neither moves two vectors further apart.
@@ -285,16 +300,16 @@ def _cosines() -> NDArray[np.float32]:
 
 
 def _turned() -> NDArray[np.int64]:
-    """(73,): where the features of an image are once its axes are exchanged."""
-    low, high = (np.arange(n**2).reshape(n, n).T.ravel() for n in (LOW_FREQUENCIES, len(OCTAVES)))
+    """(89,): where the features of an image are once its axes are exchanged."""
+    low, high = (np.arange(n**2).reshape(n, n).T.ravel() for n in (LOW_FREQUENCIES, len(BANDS)))
     return np.concatenate([low, LOW_FREQUENCIES**2 + high])
 
 
 def _signs() -> NDArray[np.float32]:
-    """(73, 4): what the four ways of mirroring multiply features by; an odd frequency changes its sign."""
+    """(89, 4): what the four ways of mirroring multiply features by; an odd frequency changes its sign."""
     u, v = np.divmod(np.arange(LOW_FREQUENCIES**2), LOW_FREQUENCIES)
     low = np.stack([(-1.0) ** exponent for exponent in (0 * u, u, v, u + v)], axis=1)
-    return np.concatenate([low, np.ones((len(OCTAVES) ** 2, 4))]).astype(np.float32)
+    return np.concatenate([low, np.ones((len(BANDS) ** 2, 4))]).astype(np.float32)
 
 
 _COSINES, _TURNED, _SIGNS = _cosines(), _turned(), _signs()

@@ -15,7 +15,7 @@ FORMAT = 2  # raise when identities are made differently: those of before are fo
 SETTLED_S = 2  # a file changed again within the resolution of its time stamps would pass for unchanged
 
 
-def signature(files: Iterable[Path]) -> str | None:
+def signature(files: Iterable[Path | str]) -> str | None:
     """SHA-256 over names, sizes and times of change; None where one changed so recently that a next change could hide.
 
     The time of the last status change, which no program can set back, comes along with the one of modification.
@@ -25,7 +25,7 @@ def signature(files: Iterable[Path]) -> str | None:
     """
     digest, newest = hashlib.sha256(), 0
     for file in files:
-        found = file.stat()
+        found = os.stat(file)  # noqa: PTH116 - a Path of each of very many would take longer than asking
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(file))
         digest.update(os.fsencode(file) + f"\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0".encode())

@@ -20,8 +20,10 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +41,7 @@ from landuse.data.rows import Rows
 from landuse.data.scan import Scan, scan
 from landuse.data.sources import Source, archive_identity, class_of, open_source
 from landuse.data.split import SPLITS, Split
+from landuse.data.workers import num_workers
 from landuse.errors import UserError
 from landuse.files import locked, made, settle, write_json
 
@@ -283,12 +286,13 @@ def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str,
     groups = group_numbers(len(paths), links)
     parts = split.split_images(paths, scanned.usable, groups, config)
     leaks = split.leaks(parts, groups)
-    for name in SPLITS:
-        _write_images(folder / f"{name}.npy", scanned.images, parts[name])
+    with ThreadPoolExecutor(num_workers()) as executor:
+        files = [folder / f"{name}.npy" for name in SPLITS]
+        counts = list(executor.map(_write_images, files, repeat(scanned.images), parts.values()))
+    mean, std = channel_statistics(counts[SPLITS.index("train")])
     _write_index(folder / "index.csv", paths, parts, groups)
     split.write_lists(folder / "split", paths, parts)
     write_json(folder / "quality.json", quality.to_json(scanned.findings, paths, pairs, leaks))
-    mean, std = channel_statistics(_blocks(scanned.images, parts["train"]))
     content = {
         "format": FORMAT,
         "name": config.name,
@@ -305,19 +309,18 @@ def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str,
     write_json(folder / "pack.json", content)
 
 
-def _write_images(path: Path, images: Rows, members: list[int]) -> None:
-    """Write rows ``members`` of ``images``, in their order, as one array."""
+def _write_images(path: Path, images: Rows, members: list[int]) -> NDArray[np.int64]:
+    """Write rows ``members`` of ``images``, in their order, as one array; (3, 256) how often which value occurs."""
+    counts = np.zeros((3, 256), np.int64)
     # Plain writes and no memory map: on a full disk they fail with an error, while a map ends the process.
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(members), *images.shape[1:])}
         np.lib.format.write_array_header_1_0(file, header)
-        for block in _blocks(images, members):
+        for start in range(0, len(members), ROWS):
+            block = images[members[start : start + ROWS]]
             file.write(block.data)
-
-
-def _blocks(images: Rows, members: list[int]) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(members), ROWS):
-        yield images[members[start : start + ROWS]]
+            counts += value_counts(block)
+    return counts
 
 
 def _write_index(path: Path, paths: Sequence[str], parts: Split, groups: Sequence[int]) -> None:
@@ -331,19 +334,21 @@ def _write_index(path: Path, paths: Sequence[str], parts: Split, groups: Sequenc
                 writer.writerow([name, row, paths[i], class_of(paths[i]), group])
 
 
-def channel_statistics(blocks: Iterable[NDArray[np.uint8]]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel of all images in blocks of (N, H, W, 3) uint8, on the scale 0..1.
+def value_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(N, H, W, 3) uint8 -> (3, 256): how often each value occurs in each channel."""
+    rows = Image.fromarray(images.reshape(-1, images.shape[2], 3))
+    return np.array(rows.histogram()).reshape(3, 256)  # Pillow counts several times faster than numpy
 
-    From a histogram of the 256 values, so it is exact, the same on every machine, and reads the images once.
+
+def channel_statistics(counts: NDArray[np.int64]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, on the scale 0..1, of images of which :func:`value_counts` is known.
+
+    Whole numbers up to the end, so it is exact and the same on every machine.
     """
-    histogram = np.zeros((3, 256), dtype=np.int64)
-    for block in blocks:
-        rows = Image.fromarray(block.reshape(-1, block.shape[2], 3))
-        histogram += np.array(rows.histogram()).reshape(3, 256)  # Pillow counts several times faster than numpy
     values = np.arange(256, dtype=np.int64)
     mean, std = [], []
-    for counts in histogram:
-        n, total, squares = int(counts.sum()), int((counts * values).sum()), int((counts * values**2).sum())
+    for channel in counts:
+        n, total, squares = int(channel.sum()), int((channel * values).sum()), int((channel * values**2).sum())
         mean.append(total / n / 255)
         std.append(max(((n * squares - total**2) / n**2) ** 0.5 / 255, 1e-3))  # a constant channel stays finite
     return mean, std

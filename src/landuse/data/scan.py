@@ -5,6 +5,7 @@ resizes, and a thread starts at once and hands nothing over. Many images are sha
 longer in Python than in Pillow, and drawing the embedded dataset holds the lock.
 """
 
+import hashlib
 import os
 import signal
 import threading
@@ -40,7 +41,7 @@ class Row:
     width: int
     height: int
     notes: tuple[str, ...]
-    digest: bytes
+    digest: bytes  # SHA-256 of its file, where the source asks for it
     problem: str | None  # why it cannot be used
 
 
@@ -117,15 +118,18 @@ class _Reader:
         return [self._row(*self._turns.fetch_next()) for _ in indices]
 
     def _row(self, index: int, content: bytes | UnusableImageError) -> Row:
+        digest = b""
         try:
             if isinstance(content, UnusableImageError):
                 raise content
+            if self._source.hashes_files:
+                digest = hashlib.sha256(content).digest()
             decoded = self._source.decode(index, content, self._size_px)
         except UnusableImageError as error:
-            return Row(index, 0, 0, (), error.digest, error.reason)
+            return Row(index, 0, 0, (), digest, error.reason)
         for file, values in ((self._images, decoded.pixels), (self._thumbnails, decoded.thumbnail)):
             _write_at(file, index * values.nbytes, np.ascontiguousarray(values))
-        return Row(index, decoded.width, decoded.height, decoded.notes, decoded.digest, None)
+        return Row(index, decoded.width, decoded.height, decoded.notes, digest, None)
 
 
 def _write_at(file: FileIO, offset: int, values: NDArray[np.uint8]) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +35,7 @@ class Source(Protocol):
     identity: str | None  # names the content: equal identities mean equal images; None: see identify()
     paths: list[str]  # "class/name.ext", relative to the folder of class folders, sorted
     holds_the_lock: bool  # reading computes in Python, so that threads would wait for each other
+    hashes_files: bool = False  # identify() needs the SHA-256 of every file
     is_stream: bool = False  # fetching out of reading order is dear, so that threads must take turns
 
     @property
@@ -61,8 +61,9 @@ class Source(Protocol):
         ...
 
     def identify(self, digests: Sequence[bytes]) -> str:
-        """The identity, from the digests of all images where it was not known before they were read."""
-        ...
+        """The identity once the files have been read, from their digests where it takes those."""
+        assert self.identity is not None
+        return self.identity
 
 
 def open_source(config: DataConfig) -> Source:
@@ -105,15 +106,11 @@ class SyntheticSource(Source):
         pixels = synthetic.draw_scene(name, self._seed, int(file[len(name) : -len(".png")]), size_px)
         return Decoded(pixels, make_thumbnail(Image.fromarray(pixels)), size_px, size_px)
 
-    def identify(self, digests: Sequence[bytes]) -> str:
-        assert self.identity is not None
-        return self.identity
-
 
 class FolderSource(Source):
     """A folder in which some folder holds one folder of images per class."""
 
-    holds_the_lock = False
+    holds_the_lock, hashes_files = False, True
 
     def __init__(self, root: Path, home: Path, value_range: ValueRange = None) -> None:
         """
@@ -125,7 +122,7 @@ class FolderSource(Source):
         self._root, self._home, self._value_range = root / prefix, home, value_range
         _warn_of_empty_classes(self._root, {class_of(path) for path in self.paths})
         try:
-            self._signature = signature(self._root / path for path in self.paths)
+            self._signature = signature(map(self._file, range(len(self.paths))))
         except OSError as error:
             raise _unreadable(error) from error
         self.identity = recall(home, self._subject, self._signature)
@@ -140,18 +137,16 @@ class FolderSource(Source):
 
     def fetch(self, index: int) -> bytes:
         try:
-            return (self._root / self.paths[index]).read_bytes()
+            with open(self._file(index), "rb") as file:  # noqa: PTH123
+                return file.read()
         except OSError as error:
             raise _unreadable(error) from error
 
     def decode(self, index: int, content: bytes, size_px: int) -> Decoded:
-        digest = hashlib.sha256(content).digest()
-        try:
-            decoded = decode(content, str(self._root / self.paths[index]), size_px, self._value_range)
-        except UnusableImageError as error:
-            error.digest = digest
-            raise
-        return replace(decoded, digest=digest)
+        return decode(content, self._file(index), size_px, self._value_range)
+
+    def _file(self, index: int) -> str:
+        return f"{self._root}{os.sep}{self.paths[index]}"  # making a Path of each takes as long as reading a small one
 
     def identify(self, digests: Sequence[bytes]) -> str:
         """By content: a copy elsewhere has the same identity, an edited image another."""
@@ -207,10 +202,6 @@ class ArchiveSource(Source):
 
     def decode(self, index: int, content: bytes, size_px: int) -> Decoded:
         return decode(content, f"{self._prefix}{self.paths[index]} in {self._path}", size_px, self._value_range)
-
-    def identify(self, digests: Sequence[bytes]) -> str:
-        assert self.identity is not None
-        return self.identity
 
 
 def _warn_of_empty_classes(root: Path, classes: set[str]) -> None:
