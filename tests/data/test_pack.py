@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -280,18 +281,17 @@ def test_a_file_that_cannot_be_read_is_no_finding(
 ) -> None:
     """It may be read the next time, and a pack is kept for good."""
     config = replace(config, root=str(image_folder), quality=QualityConfig(on_corrupt="skip"))
-    read_bytes = Path.read_bytes
 
-    def failing(path: Path) -> bytes:
-        if path.name == "roof003.png":
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return read_bytes(path)
+    def failing(path: str, mode: str) -> IO[bytes]:
+        if path.endswith("roof003.png"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return open(path, mode)  # noqa: PTH123
 
     def exhausted(*_: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", failing)
+        patch.setattr("landuse.data.sources.open", failing, raising=False)
         with pytest.raises(UserError, match=r"roof003.png cannot be read \(Input/output"):
             prepare(config)
     with monkeypatch.context() as patch:

@@ -196,6 +196,8 @@ def _near_pairs(thumbnails: Rows, rows: NDArray[np.int64]) -> Iterator[tuple[int
     matrix product compares invariants of the symmetries along the axes in which they differ most, which are not further
     apart either; who passes is compared in all eight, and who passes that by the pixels.
     """
+    if not len(rows):
+        return
     starts = range(0, len(rows), BLOCK)
     features = np.empty((len(rows), len(_TURNED)), np.float32)
 

@@ -48,7 +48,7 @@ from landuse.files import locked, made, settle, write_json
 log = logging.getLogger(__name__)
 
 FORMAT = 3  # raise when the content of a pack changes for the same configuration
-ROWS = 256  # images copied at once
+COPIED_BYTES = 2**20  # at once: what stays in a core's cache
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -316,8 +316,9 @@ def _write_images(path: Path, images: Rows, members: list[int]) -> NDArray[np.in
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(members), *images.shape[1:])}
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(members), ROWS):
-            block = images[members[start : start + ROWS]]
+        rows = max(1, COPIED_BYTES // images.row_bytes)
+        for start in range(0, len(members), rows):
+            block = images[members[start : start + rows]]
             file.write(block.data)
             counts += value_counts(block)
     return counts

@@ -22,7 +22,7 @@ class Rows:
             shape: (N, ...), of which N is the number of rows.
         """
         self.shape = tuple(shape)
-        self._row_bytes = int(np.prod(self.shape[1:]))
+        self.row_bytes = int(np.prod(self.shape[1:]))
         self._file = path.open("rb", buffering=0)
         self._lock = threading.Lock()  # the position in the file is one for all threads
 
@@ -43,7 +43,7 @@ class Rows:
     def _read(self, rows: NDArray[np.uint8], first: int) -> None:
         rest = rows.reshape(-1).data
         with self._lock:
-            self._file.seek(first * self._row_bytes)
+            self._file.seek(first * self.row_bytes)
             while rest:
                 if not (num_bytes := self._file.readinto(rest)):
                     raise OSError(f"{self._file.name} ends before row {first + len(rows) - 1}")
