@@ -7,10 +7,10 @@ turn, each in a process of its own: threads that decode and resize them and keep
 third run finds everything unchanged. Prints medians, and the ratio pair by pair; memory is the process's peak resident
 set, mapped files included.
 
-Measured 2026-11 on two Xeon cores, tiles cut from UC Merced. Decoding within packing keeps up with decoding alone: 1.4
-times its rate at 64 px, where threads get into each other's way and packing takes processes, and 0.90 from 256 to 128 px.
-What remains to the ratios below: starting processes (0.5 s), the search for duplicates (0.15 s among 10,000 and 4 s among
-100,000 images), writing the splits and waiting for the disk to have them (0.9 s for 490 MB).
+Measured 2026-11 on two Xeon cores, tiles cut from UC Merced. Decoding within packing keeps up with decoding alone: it
+has 1.4 times its rate at 64 px, where threads get into each other's way and packing takes processes, and 0.90 from 256
+to 128 px. What remains to the ratios below: starting processes (0.5 s), the search for duplicates (0.15 s among 10,000
+and 4 s among 100,000 images), writing the splits and waiting for the disk to have them (0.9 s for 490 MB).
 
     images    from/to px   decode/s   packed/s   ratio   whole command   unchanged   peak memory (the report's figures)
     1,000     64/64        7,105      3,333      0.47    1.6 s           0.48 s      567 MiB
