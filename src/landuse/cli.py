@@ -27,7 +27,7 @@ from yaml import YAMLError
 from landuse.config import compose, messages
 from landuse.config.folders import config_dir
 from landuse.config.schema import Config
-from landuse.errors import Interrupted, UserError
+from landuse.errors import Interrupted, PrunedError, SweepFailedError, UserError
 
 PLACE_IS_UNUSABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
@@ -99,9 +99,12 @@ def run_command(command: str, job: Job) -> None:
                 return job(compose.to_config(composed), call)
             except (UserError, OmegaConfBaseException) as error:
                 if is_multirun:
+                    _write_error(output_dir)
                     raise  # one job of several: the sweeper decides
                 raise _UserErrorOfSingleRun(messages.explain(error)) from error
             except Exception as error:
+                if is_multirun and not isinstance(error, PrunedError):
+                    _write_error(output_dir)
                 if is_multirun or (problem := _problem_of_place(error, command)) is None:
                     raise
                 raise _UserErrorOfSingleRun(problem) from error
@@ -113,6 +116,9 @@ def run_command(command: str, job: Job) -> None:
         _exit_with_message(str(single.args[0]), wants_traceback)
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
+    except SweepFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILURE)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         _exit_with_message(messages.explain(error), wants_traceback)
     except KeyboardInterrupt:
@@ -133,6 +139,12 @@ def run_command(command: str, job: Job) -> None:
             _exit_with_message(problem, wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
+
+
+def _write_error(folder: Path) -> None:
+    """Keep the traceback of a job of several, which nobody would see otherwise."""
+    with contextlib.suppress(OSError):
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def _open_closed_streams() -> None:

@@ -15,3 +15,11 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int, message: str = "Interrupted.") -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+class PrunedError(Exception):
+    """A sweep stopped this trial early because others do better. No failure: the sweep goes on."""
+
+
+class SweepFailedError(Exception):
+    """More trials of a sweep failed than it allows. The message is for people; the failures are on record."""

@@ -15,8 +15,9 @@ from landuse import runs
 from landuse.cli import Invocation, run_command
 from landuse.config.schema import Config, CustomModelConfig, ModelConfig
 from landuse.config.validate import validate
-from landuse.errors import Interrupted, UserError
+from landuse.errors import Interrupted, PrunedError, UserError
 from landuse.files import write_json
+from landuse.sweeps.trial import PruningObserver, is_trial
 from landuse.tracking import logs
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation) -> 
     history = MetricsFile(folder / "metrics.jsonl", trainer.state.epoch)
     console, mirror = Console(config.trainer.epochs), build_mirror(config, folder)
     observers.add(history, console, mirror)
+    if is_trial():
+        observers.add(PruningObserver(config.trainer.monitor, config.trainer.epochs))  # last: others have the epoch
     status, started = "failed", time.perf_counter()
     try:
         with console, stopping_after_a_step(trainer), profiled(config.trainer.profile, folder / "profile"):
@@ -96,11 +99,15 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation) -> 
         status = "interrupted"
         log.info("continue    the same command with hydra.run.dir=%s trainer.resume=auto", _shown(folder))
         raise
+    except PrunedError as reason:
+        status = "pruned"
+        log.info("%s", reason)
+        raise
     finally:
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
         summary |= {"data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint}
         write_json(folder / "summary.json", summary)
-        mirror.finish(summary, exit_code=0 if status == "completed" else 1)
+        mirror.finish(summary, exit_code=0 if status in ("completed", "pruned") else 1)
     _show(summary, folder, config.model)
     if trainer.stop_signal is not None and call.is_multirun:  # it came in the last step; a sweep would just go on
         raise Interrupted(trainer.stop_signal, f"Interrupted after {_shown(folder)} was complete.")

@@ -16,6 +16,12 @@ def config_dir() -> Path:
     return checkout if (checkout / "config.yaml").is_file() else package / "conf"
 
 
+def recipes() -> list[str]:
+    """The names of the sweeps that ``+sweeps=`` can choose, those of the current folder included."""
+    places = (Path("sweeps"), config_dir().parent / "sweeps", config_dir() / "sweeps")
+    return sorted({path.stem for place in places for path in place.glob("*.yaml")})
+
+
 def run_folder(outputs: str, command: str, *names: str) -> str:
     """The folder of a run; Hydra makes it before the configuration is checked, so its names are looked at here.
 

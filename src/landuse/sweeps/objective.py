@@ -73,3 +73,12 @@ def read_values(run: Path, objectives: Sequence[Objective]) -> list[float]:
             raise ValueError(f"{objective.name} is {value} in {run / 'summary.json'}")
         values.append(float(value))
     return values
+
+
+def read_curve(run: Path, monitor: str) -> list[float]:
+    """The monitored metric after each epoch of a run; empty where the run has no record of them."""
+    try:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [float(json.loads(line)[monitor]) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,7 +1,7 @@
 """A study's trials as plain records, ranked, and as leaderboard.csv."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -96,10 +96,10 @@ def write_leaderboard(record: SweepRecord, path: Path) -> None:
             )
 
 
-def shown_params(trial: TrialRecord) -> str:
+def shown_params(params: Mapping[str, Any]) -> str:
     """``key=value key=value``, numbers shortened."""
     return " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import logging.handlers
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from landuse.progress import terminal
@@ -45,6 +46,20 @@ def to_file(path: Path) -> None:
             handler.setTarget(file)
             handler.close()  # writes what it kept
             logging.getLogger().removeHandler(handler)
+
+
+@contextlib.contextmanager
+def also_to(path: Path, name: str) -> Iterator[None]:
+    """Append what the logger ``name`` says to a file, whatever jobs come and go in the meantime."""
+    file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger(name).addHandler(file)
+    try:
+        yield
+    finally:
+        logging.getLogger(name).removeHandler(file)
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 def _install(handler: logging.Handler, form: str | None = None) -> None:

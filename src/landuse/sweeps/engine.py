@@ -1,0 +1,221 @@
+"""The sweep itself: claim a trial, have Hydra's launcher train it, tell the study, until enough have finished."""
+
+import gc
+import logging
+import os
+import re
+import shlex
+import sys
+import traceback
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, OmegaConf
+
+from landuse.config.messages import explain
+from landuse.errors import PrunedError
+from landuse.sweeps import trial as trials
+from landuse.sweeps import workers
+from landuse.sweeps.best import write_best
+from landuse.sweeps.objective import read_curve, read_values
+from landuse.sweeps.plan import Plan, make_plan
+from landuse.sweeps.records import SweepRecord, shown_params, shown_values
+from landuse.sweeps.study import Sweep
+from landuse.tracking import logs
+
+log = logging.getLogger(__name__)
+
+FIRST_POINTS = 5  # that a dry run shows
+
+
+def run(
+    config: DictConfig, loader: Any, launcher: Any, settings: Mapping[str, Any], arguments: list[str]
+) -> float | None:
+    """Run a sweep to its end, or to where it is interrupted.
+
+    Args:
+        config: the composition of the multirun, ``hydra`` included.
+        loader: Hydra's config loader.
+        settings: of ``hydra.sweeper``.
+        arguments: overrides that are the trials'.
+
+    Returns:
+        The best value of the first objective; None where there is none yet.
+
+    Raises:
+        UserError: the configuration is wrong, or the study cannot be used.
+        SweepFailedError: too many trials failed.
+    """
+    logs.to_stderr()
+    plan = make_plan(config, loader, _plain(settings), arguments)
+    if settings["dry_run"]:
+        _show_plan(plan)
+        return None
+    logging.getLogger("hydra").setLevel(logging.WARNING)  # its launcher shows every override of a job, ours included
+    session = os.environ.get(workers.SESSION) or uuid.uuid4().hex
+    sweep = Sweep(plan, session)
+    with logs.also_to(plan.folder / "sweep.log", "landuse.sweeps"):
+        if workers.is_worker():
+            workers.end_with_the_parent()
+            _run_trials(sweep, launcher, config)
+            return None
+        try:
+            if settings["workers"] > 0:
+                workers.supervise(sweep, session, settings["workers"], config.trainer.device)
+            else:
+                _run_trials(sweep, launcher, config)
+        finally:
+            finish(sweep.record(), config, loader, plan)
+    best = sweep.record().best()
+    return best[0].values[0] if best else None
+
+
+def _run_trials(sweep: Sweep, launcher: Any, config: DictConfig) -> None:
+    while claimed := _claim(sweep):
+        for trial in claimed:
+            log.info("trial %d begins: %s", trial.number, shown_params(trial.params))
+        _launch(sweep, launcher, claimed, config)
+
+
+def finish(record: SweepRecord, config: DictConfig, loader: Any, plan: Plan) -> None:
+    """Write the leaderboard, the best trial as a recipe, and the report; say how it went and how it goes on."""
+    from landuse.sweeps.report import write_report
+
+    logs.to_stderr()
+    counts = ", ".join(
+        f"{n} {state}"
+        for state in ("complete", "pruned", "failed", "interrupted", "running", "waiting")
+        if (n := record.count(state))
+    )
+    for failed in (trial for trial in record.trials if trial.state == "failed"):
+        log.warning("failed      trial %d: %s (%s/error.txt)", failed.number, failed.reason, failed.run)
+    log.info("%s of %d trials finished (%s)", record.num_finished, record.n_trials, counts or "none begun")
+    retrain = None
+    if best := record.best():
+        write_best(best[0], config, loader, plan)
+        retrain = retrain_command(plan)
+        log.info(
+            "best        trial %d: %s; %s", best[0].number, _shown(plan, best[0].values), shown_params(best[0].params)
+        )
+        log.info("retrain it  %s", retrain)
+    log.info("report      %s", write_report(record, plan.folder, retrain))
+
+
+def retrain_command(plan: Plan) -> str:
+    """What trains the best trial's recipe."""
+    folder = plan.folder.resolve()
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    command = ["python", "-m", "landuse.train", "--config-dir", str(shown.parent), f"+{shown.name}=best"]
+    return shlex.join(command)
+
+
+def _claim(sweep: Sweep) -> list[Any]:
+    claimed: list[Any] = []
+    while len(claimed) < sweep.plan.n_jobs and (trial := sweep.claim()) is not None:
+        claimed.append(trial)
+    return claimed
+
+
+def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictConfig) -> None:
+    """Train the claimed trials and tell the study how each ended."""
+    plan = sweep.plan
+    jobs = [[*plan.space.overrides(trial.params), *_job_overrides(plan, trial.number, config)] for trial in claimed]
+    returns: Sequence[JobReturn | None] = [None] * len(jobs)
+    problem = "its process ended without a result"
+    try:
+        returns = launcher.launch(jobs, initial_job_idx=claimed[0].number)
+    except Exception as error:  # a launcher's worker was killed, for example
+        problem = f"{type(error).__name__}: {error}"
+    except BaseException:  # Ctrl-C or SIGTERM
+        for trial in claimed:
+            sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
+        raise
+    finally:
+        logs.to_stderr()  # what follows is not the trial's
+        _free_memory()
+    for trial, ended in zip(claimed, returns, strict=True):
+        _tell(sweep, trial.number, ended, problem)
+    sweep.publish()
+
+
+def _tell(sweep: Sweep, number: int, ended: JobReturn | None, problem: str) -> None:
+    run_folder, plan = sweep.run_folder(number), sweep.plan
+    error = ended._return_value if ended is not None and isinstance(ended._return_value, BaseException) else None
+    if isinstance(error, PrunedError):
+        sweep.prune(number)
+        log.info("trial %d: %s", number, error)
+        return
+    try:
+        values = read_values(run_folder, plan.objectives) if error is None else []
+    except (OSError, ValueError) as missing:
+        problem, error = (problem if ended is None else str(missing)), None
+        values = []
+    if values:
+        sweep.complete(number, values, read_curve(run_folder, plan.monitor))
+        log.info("trial %d: %s; %s", number, _shown(plan, values), shown_params(sweep.record().trials[number].params))
+        return
+    reason = _reason(error) if error is not None else problem
+    if error is not None and not (run_folder / "error.txt").is_file():
+        run_folder.mkdir(parents=True, exist_ok=True)
+        (run_folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    sweep.fail(number, reason, queue_again=ended is None)
+    log.warning("trial %d failed: %s", number, reason)
+
+
+def _job_overrides(plan: Plan, number: int, config: DictConfig) -> list[str]:
+    environment = trials.environment(plan.folder, plan.storage, plan.name, number)
+    group = [] if OmegaConf.select(config, "tracking.group") else [f"tracking.group={quoted(plan.name)}"]
+    return [
+        *group,
+        f"hydra.sweep.dir={quoted(str(plan.folder))}",
+        f"hydra.sweep.subdir=trials/{number}",
+        *(f"+hydra.job.env_set.{key}={quoted(value)}" for key, value in environment.items()),
+    ]
+
+
+def quoted(text: str) -> str:
+    """A text as the value of an override."""
+    if re.fullmatch(r"[\w./:@-]+", text):
+        return text
+    return "'" + text.replace("\\'", "\\\\'").replace("'", "\\'") + "'"
+
+
+def _reason(error: BaseException) -> str:
+    text = explain(error) if isinstance(error, Exception) else str(error)
+    return f"{type(error).__name__}: {text}".strip(": \n")
+
+
+def _free_memory() -> None:
+    """What a trial that ended in an error still holds, above all a GPU's memory."""
+    gc.collect()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _show_plan(plan: Plan) -> None:
+    from landuse.sweeps.study import first_points
+
+    log.info("sweep       %s, in %s", plan.name, plan.storage or plan.folder)
+    log.info("objective   %s", ", ".join(f"{o.direction} {o.name}" for o in plan.objectives))
+    for key, distribution in plan.space.distributions.items():
+        log.info("swept       %s: %s", key, distribution)
+    log.info("fixed       %s", " ".join(plan.space.fixed))
+    epochs = plan.base.get("trainer.epochs")
+    total = f", at most {plan.n_trials * epochs} epochs" if isinstance(epochs, int) else ""
+    log.info("budget      %d trials%s; pruner %s", plan.n_trials, total, plan.pruner["_target_"].rpartition(".")[2])
+    for number, point in enumerate(first_points(plan, FIRST_POINTS)):
+        log.info("point %d     %s", number, shown_params(point))
+
+
+def _shown(plan: Plan, values: Sequence[float]) -> str:
+    return shown_values(plan.objectives, values)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in settings.items()
+    }

@@ -1,0 +1,2 @@
+def write_report(record, folder, retrain):
+    return folder / "sweep.html"

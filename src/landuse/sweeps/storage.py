@@ -1,0 +1,189 @@
+"""Where a study is kept, and locks that end with whoever holds them.
+
+By default both are files in the sweep's folder: Optuna's journal, and locks of the operating system. With a PostgreSQL
+URL the study is in the database and so are the locks (advisory ones, which end with the connection), for workers on
+several machines.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import urlsplit
+from zlib import crc32
+
+from filelock import FileLock, Timeout
+
+from landuse.errors import UserError
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+JOURNAL = "study.journal"
+ONE_AT_A_TIME = -1  # the lock's number under which a study is changed; trials have theirs
+SCHEMES = ("postgresql", "postgresql+psycopg")
+
+
+class Locks(Protocol):
+    """Numbered locks of one study."""
+
+    def acquire(self, number: int, *, wait: bool) -> bool:
+        """Take a lock; False where another holds it and ``wait`` is not set."""
+        ...
+
+    def release(self, number: int) -> None:
+        """Give a lock back that this object holds."""
+        ...
+
+
+class FileLocks:
+    """Locks of the operating system on files: a process that is killed lets go of them."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._held = folder, dict[int, FileLock]()
+
+    def acquire(self, number: int, *, wait: bool) -> bool:
+        lock = FileLock(self._folder / ("study" if number == ONE_AT_A_TIME else f"trial-{number}"))
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            return False
+        self._held[number] = lock
+        return True
+
+    def release(self, number: int) -> None:
+        self._held.pop(number).release()
+
+
+class DatabaseLocks:
+    """Advisory locks of PostgreSQL: a process that is killed, or a machine that is gone, lets go of them."""
+
+    def __init__(self, engine: Any, study_name: str) -> None:
+        self._engine, self._study = engine, crc32(study_name.encode()) - 2**31  # two signed 32-bit numbers name a lock
+        self._held: dict[int, Any] = {}
+
+    def acquire(self, number: int, *, wait: bool) -> bool:
+        from sqlalchemy import text
+
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
+        names = {"study": self._study, "number": number}
+        answer = connection.execute(text(f"SELECT {function}(:study, :number)"), names).scalar()
+        if not wait and not answer:
+            connection.close()
+            return False
+        self._held[number] = connection
+        return True
+
+    def release(self, number: int) -> None:
+        from sqlalchemy import text
+
+        connection = self._held.pop(number)
+        names = {"study": self._study, "number": number}
+        connection.execute(text("SELECT pg_advisory_unlock(:study, :number)"), names)
+        connection.close()
+
+
+@contextmanager
+def exclusive(locks: Locks) -> Iterator[None]:
+    """Let nobody else change the study in the meantime."""
+    locks.acquire(ONE_AT_A_TIME, wait=True)
+    try:
+        yield
+    finally:
+        locks.release(ONE_AT_A_TIME)
+
+
+def check_url(url: str | None) -> None:
+    """Refuse a storage that sweeps cannot use.
+
+    Raises:
+        UserError: says which they can.
+    """
+    if url is not None and urlsplit(url).scheme not in SCHEMES:
+        raise UserError(
+            f"hydra.sweeper.storage={shown_url(url)}: give null for a file in the sweep's folder, or "
+            "postgresql://USER@HOST/DATABASE (the password in PGPASSWORD)."
+        )
+
+
+def open_storage(folder: Path, url: str | None) -> "BaseStorage":
+    """The study's storage: a journal file in ``folder``, or the database of ``url``.
+
+    Raises:
+        UserError: the database cannot be reached, or its driver is not installed.
+    """
+    if url is None:
+        return _journal(folder)
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import ArgumentError, OperationalError
+
+    driver = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    try:
+        # Connections that the server has closed are found out and replaced; a lock holds one for as long as a trial.
+        return RDBStorage(driver, engine_kwargs={"pool_pre_ping": True, "max_overflow": -1})
+    except ImportError as error:
+        raise UserError("PostgreSQL needs its driver: pip install 'landuse[postgres]'.") from error
+    except (OperationalError, ArgumentError) as error:
+        first = str(error.args[0] if error.args else error).strip().splitlines()[0]
+        raise UserError(f"hydra.sweeper.storage={shown_url(url)} cannot be used: {first}") from error
+
+
+def open_locks(folder: Path, storage: "BaseStorage", study_name: str) -> Locks:
+    """The locks that go with a storage."""
+    from optuna.storages import RDBStorage, _CachedStorage
+
+    backend = storage._backend if isinstance(storage, _CachedStorage) else storage
+    return (
+        DatabaseLocks(backend.engine, study_name) if isinstance(backend, RDBStorage) else FileLocks(folder / ".locks")
+    )
+
+
+def shown_url(url: str) -> str:
+    """Without a password."""
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+
+
+def _journal(folder: Path) -> "BaseStorage":
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = folder / JOURNAL
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
+
+
+class _JournalLock:
+    """Held while the journal is written.
+
+    Optuna's own locks outlive a process that is killed in the meantime, and stop all others for half a minute. Nor is
+    the line mended that it was writing, and what is appended to half a line makes the journal unreadable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        (path.parent / ".locks").mkdir(parents=True, exist_ok=True)
+        self._path, self._file, self._thread = path, FileLock(path.parent / ".locks" / "journal"), threading.Lock()
+
+    def acquire(self) -> bool:
+        self._thread.acquire()
+        self._file.acquire()
+        _cut_half_line(self._path)
+        return True
+
+    def release(self) -> None:
+        self._file.release()
+        self._thread.release()
+
+
+def _cut_half_line(path: Path) -> None:
+    """Remove what follows the last newline."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            content = path.read_bytes()
+            file.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,155 @@
+"""Several processes on one study: started, watched, replaced when one is killed, and stopped together."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from landuse.errors import SweepFailedError
+from landuse.sweeps.board import Board
+from landuse.sweeps.study import Sweep
+
+log = logging.getLogger(__name__)
+
+SESSION = "LANDUSE_SWEEP_SESSION"  # set in workers: one start of a sweep, by which failures are counted
+POLL_S = 0.5
+GRACE_S = 60.0  # to write a checkpoint after a signal, before being killed
+MAX_FALSE_STARTS = 3  # workers that end without having trained anything
+TAIL = 15  # lines of a worker's log that are shown
+
+
+@dataclass
+class _Worker:
+    slot: int
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+
+def is_worker() -> bool:
+    """Whether this process was started by another one that watches it."""
+    return SESSION in os.environ
+
+
+def end_with_the_parent() -> None:
+    """Have this worker interrupt itself once the process that started it is gone, however that ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def supervise(sweep: Sweep, session: str, count: int, device: str) -> None:
+    """Have ``count`` workers run the sweep to its end.
+
+    Each is this very command in a process of its own, on a share of the cores and on one of the GPUs, and claims the
+    next trial as soon as it is free.
+
+    Args:
+        device: ``trainer.device``.
+
+    Raises:
+        SweepFailedError: too many trials failed, or workers do not start.
+        KeyboardInterrupt, Interrupted: after the workers have stopped; their trials are queued again.
+    """
+    team = _Team(sweep, session, count, device)
+    try:
+        with Board(sweep) as board:
+            while team.watch():
+                board.show()
+                sweep.raise_if_too_many_failed()
+                time.sleep(POLL_S)
+            board.show()
+    finally:
+        team.stop()
+        sweep.take_in_abandoned()
+
+
+class _Team:
+    def __init__(self, sweep: Sweep, session: str, count: int, device: str) -> None:
+        self._sweep, self._session, self._count = sweep, session, count
+        self._gpus = visible_gpus() if device in ("auto", "cuda") else []
+        self._num_false_starts, self._num_begun = 0, 0
+        self._workers = [self._start(slot) for slot in range(count)]
+
+    def _start(self, slot: int) -> _Worker:
+        cores = share_of_cores(slot, self._count)
+        environment = {**os.environ, SESSION: self._session, "OMP_NUM_THREADS": str(len(cores))}
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        path = self._sweep.plan.folder / f"worker-{slot}.log"
+        with path.open("ab") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "landuse.train", *sys.argv[1:]], env=environment, stdout=file, stderr=file,
+                stdin=subprocess.DEVNULL, start_new_session=True,  # Ctrl-C is ours to pass on, once
+            )  # fmt: skip
+        with suppress(OSError, AttributeError):  # gone already, or no such call on this system
+            os.sched_setaffinity(process.pid, cores)
+        return _Worker(slot, process, path)
+
+    def watch(self) -> bool:
+        """Look after every worker; False once the sweep is at its end."""
+        for i, worker in enumerate(self._workers):
+            if worker.process.poll() is None:
+                continue
+            self._sweep.take_in_abandoned()
+            record = self._sweep.record()
+            if worker.process.returncode == 0 and record.num_finished + record.count("running") >= record.n_trials:
+                continue
+            if self._sweep.is_exhausted(record):
+                continue
+            self._judge(worker, len(record.trials) - record.count("waiting"))
+            self._workers[i] = self._start(worker.slot)
+        return any(worker.process.poll() is None for worker in self._workers)
+
+    def _judge(self, worker: _Worker, num_begun: int) -> None:
+        """Say why a worker ended; give up when one after the other does without a trial in between."""
+        code = worker.process.returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        self._num_false_starts = self._num_false_starts + 1 if num_begun == self._num_begun else 0
+        self._num_begun = num_begun
+        if self._num_false_starts >= MAX_FALSE_STARTS or code == 2:
+            lines = worker.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+            raise SweepFailedError(f"Worker {worker.slot} {how}, see {worker.log}:\n" + "\n".join(lines))
+        if code != 0:
+            log.warning("worker %d %s: another takes its place", worker.slot, how)
+
+    def stop(self) -> None:
+        """Interrupt those that still run, and wait until they have saved what they have."""
+        running = [worker.process for worker in self._workers if worker.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + GRACE_S
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def share_of_cores(slot: int, count: int) -> list[int]:
+    """The cores of worker ``slot`` of ``count``: equal shares, or one that it has in common with others."""
+    has_call = hasattr(os, "sched_getaffinity")
+    cores = sorted(os.sched_getaffinity(0)) if has_call else list(range(os.cpu_count() or 1))
+    return cores[slot::count] if count <= len(cores) else [cores[slot % len(cores)]]
+
+
+def visible_gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES, found without importing torch."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(i) for i in range(len(listed.stdout.splitlines()))]
