@@ -11,7 +11,7 @@ from landuse.progress import terminal
 from landuse.sweeps.records import SweepRecord, TrialRecord, shown_params, shown_values
 from landuse.sweeps.study import Sweep
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("landuse.board")  # workers write the sweep's log, into which this would go as well
 
 SHOWN = 10  # rows
 

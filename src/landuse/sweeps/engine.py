@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from landuse.config.messages import explain
 from landuse.errors import PrunedError
@@ -54,6 +54,8 @@ def run(
     if settings["dry_run"]:
         _show_plan(plan)
         return None
+    with read_write(config.hydra):
+        config.hydra.sweep.dir = str(plan.folder)  # which a launcher makes
     logging.getLogger("hydra").setLevel(logging.WARNING)  # its launcher shows every override of a job, ours included
     session = os.environ.get(workers.SESSION) or uuid.uuid4().hex
     sweep = Sweep(plan, session)
