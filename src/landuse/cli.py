@@ -132,6 +132,8 @@ def run_command(command: str, job: Job) -> None:
     except Exception as error:
         if isinstance(error, ValueError) and not has_started and (message := messages.wrong_group_value(arguments)):
             _exit_with_message(message, wants_traceback)
+        if isinstance(error, ValueError) and not has_started and "Only one of --run" in str(error):
+            _exit_with_message("Leave out --multirun where --cfg or --info show the configuration.", wants_traceback)
         if isinstance(error, OSError) and not has_started:  # Hydra could not make the folder
             cure = "choose another with hydra.run.dir=PATH or outputs=PATH"
             _exit_with_message(f"The run folder cannot be made ({error}): {cure}.", wants_traceback)

@@ -84,6 +84,8 @@ def wrong_group_value(arguments: Iterable[str]) -> str | None:
         key, equals, value = argument.lstrip("+").partition("=")
         if equals and not key:
             return _unreadable(argument)
+        if equals and key.startswith("hydra/") and not _is_name(value):
+            return f"{key}={value}: give the name of a choice, such as none."
         if equals and key in GROUPS and not _is_name(value):
             return wrong_choice(key, value, sorted(path.stem for path in (config_dir() / key).glob("*.yaml")))
     return None
@@ -140,6 +142,9 @@ def unknown_key(key: str, model: type[ModelConfig] | None = None) -> str:
         return f"Unknown configuration key '{key}': it belongs to models of kind {' and '.join(kinds)}. {own}"
     if key.startswith("model.params."):
         return f"'{key}' adds an argument to the model: write it as +{key}=..."
+    if key.startswith(("hydra.sweeper.sampler.", "hydra.sweeper.pruner.")):
+        group = "/".join(key.split(".")[:3])
+        return f"Unknown configuration key '{key}': the chosen {group} has no such key. Take a recipe without it."
     pool = [name for name in (*all_keys(), *GROUPS) if name != key]
     section, _, leaf = key.rpartition(".")
     similar = difflib.get_close_matches(leaf, {name.rpartition(".")[2] for name in pool}, n=2)

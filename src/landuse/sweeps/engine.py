@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import re
 import shlex
 import sys
 import traceback
@@ -23,6 +22,7 @@ from landuse.sweeps.best import write_best
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, make_plan
 from landuse.sweeps.records import SweepRecord, shown_params, shown_values
+from landuse.sweeps.space import quoted
 from landuse.sweeps.study import Sweep
 from landuse.tracking import logs
 
@@ -66,10 +66,11 @@ def run(
             return None
         try:
             if settings["workers"] > 0:
-                workers.supervise(sweep, session, settings["workers"], config.trainer.device)
+                workers.supervise(sweep, session, min(settings["workers"], plan.n_trials), config.trainer.device)
             else:
                 _run_trials(sweep, launcher, config)
         finally:
+            sweep.publish()
             finish(sweep.record(), config, loader, plan)
     best = sweep.record().best()
     return best[0].values[0] if best else None
@@ -80,10 +81,11 @@ def _run_trials(sweep: Sweep, launcher: Any, config: DictConfig) -> None:
         for trial in claimed:
             log.info("trial %d begins: %s", trial.number, shown_params(trial.params))
         _launch(sweep, launcher, claimed, config)
+        _free_memory()
 
 
 def finish(record: SweepRecord, config: DictConfig, loader: Any, plan: Plan) -> None:
-    """Write the leaderboard, the best trial as a recipe, and the report; say how it went and how it goes on."""
+    """Write the best trial as a recipe and the report; say how it went and how it goes on."""
     from landuse.sweeps.report import write_report
 
     logs.to_stderr()
@@ -133,11 +135,11 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
         problem = f"{type(error).__name__}: {error}"
     except BaseException:  # Ctrl-C or SIGTERM
         for trial in claimed:
-            sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
+            if not sweep.keep_result(trial.number):
+                sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
         raise
     finally:
         logs.to_stderr()  # what follows is not the trial's
-        _free_memory()
     for trial, ended in zip(claimed, returns, strict=True):
         _tell(sweep, trial.number, ended, problem)
     sweep.publish()
@@ -176,13 +178,6 @@ def _job_overrides(plan: Plan, number: int, config: DictConfig) -> list[str]:
         f"hydra.sweep.subdir=trials/{number}",
         *(f"+hydra.job.env_set.{key}={quoted(value)}" for key, value in environment.items()),
     ]
-
-
-def quoted(text: str) -> str:
-    """A text as the value of an override."""
-    if re.fullmatch(r"[\w./:@-]+", text):
-        return text
-    return "'" + text.replace("\\'", "\\\\'").replace("'", "\\'") + "'"
 
 
 def _reason(error: BaseException) -> str:

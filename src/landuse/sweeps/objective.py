@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from landuse.errors import UserError
+from landuse.errors import PrunedError, UserError
 
 Direction = Literal["maximize", "minimize"]
 # Of summary.json; of those that a run monitors, the value of its best epoch.
@@ -16,7 +16,6 @@ DIRECTIONS: dict[str, Direction] = {
     "val/loss": "minimize",
     "parameters": "minimize",
     "train_seconds": "minimize",
-    "latency_ms": "minimize",
     "images_per_second": "maximize",
 }
 MONITORED = ("val/accuracy", "val/loss")  # values of trainer.monitor
@@ -44,7 +43,7 @@ def objectives(named: Any, monitor: str) -> list[Objective]:
     Raises:
         UserError: no such metric, one named twice, or one that a run could monitor but does not.
     """
-    names = [monitor] if named is None else [named] if isinstance(named, str) else list(named)
+    names = [monitor] if named is None else [str(name) for name in (named if isinstance(named, list) else [named])]
     for name in names:
         if name not in DIRECTIONS:
             raise UserError(f"hydra.sweeper.objective={name}: no such metric. Choose from {', '.join(DIRECTIONS)}.")
@@ -61,9 +60,12 @@ def read_values(run: Path, objectives: Sequence[Objective]) -> list[float]:
     """The values that a finished run reached.
 
     Raises:
-        ValueError: the run is not finished, or lacks a metric or has it without a finite value.
+        PrunedError: the run was stopped early.
+        ValueError: it is not finished, or lacks a metric or has it without a finite value.
     """
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    if summary.get("status") == "pruned":
+        raise PrunedError(f"pruned after epoch {summary.get('epochs')}")
     if summary.get("status") != "completed":
         raise ValueError(f"the run ended as {summary.get('status')}")
     values = []

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from landuse.files import replacing
 from landuse.sweeps.objective import Objective
+from landuse.sweeps.space import override_value
 
 State = Literal["complete", "pruned", "failed", "interrupted", "running", "waiting"]
 RANKED: tuple[State, ...] = ("complete", "pruned", "running", "waiting", "interrupted", "failed")
@@ -90,7 +91,7 @@ def write_leaderboard(record: SweepRecord, path: Path) -> None:
         for trial in record.ranked():
             values = [f"{value:.6g}" for value in trial.values] or [""] * len(record.objectives)
             seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
-            params = [trial.params.get(key, "") for key in record.keys]
+            params = [override_value(trial.params[key]) if key in trial.params else "" for key in record.keys]
             writer.writerow(
                 [trial.number, trial.state, values[0], trial.epochs, seconds, trial.run, *params, *values[1:]]
             )
@@ -99,7 +100,8 @@ def write_leaderboard(record: SweepRecord, path: Path) -> None:
 def shown_params(params: Mapping[str, Any]) -> str:
     """``key=value key=value``, numbers shortened."""
     return " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={override_value(value)}"
+        for key, value in params.items()
     )
 
 

@@ -55,7 +55,8 @@ class FileLocks:
         return True
 
     def release(self, number: int) -> None:
-        self._held.pop(number).release()
+        if number in self._held:  # else a signal came before it was taken
+            self._held.pop(number).release()
 
 
 class DatabaseLocks:
@@ -81,7 +82,8 @@ class DatabaseLocks:
     def release(self, number: int) -> None:
         from sqlalchemy import text
 
-        connection = self._held.pop(number)
+        if (connection := self._held.pop(number, None)) is None:  # a signal came before it was taken
+            return
         names = {"study": self._study, "number": number}
         connection.execute(text("SELECT pg_advisory_unlock(:study, :number)"), names)
         connection.close()
@@ -90,8 +92,8 @@ class DatabaseLocks:
 @contextmanager
 def exclusive(locks: Locks) -> Iterator[None]:
     """Let nobody else change the study in the meantime."""
-    locks.acquire(ONE_AT_A_TIME, wait=True)
     try:
+        locks.acquire(ONE_AT_A_TIME, wait=True)
         yield
     finally:
         locks.release(ONE_AT_A_TIME)
@@ -153,7 +155,13 @@ def _journal(folder: Path) -> "BaseStorage":
     from optuna.storages.journal import JournalFileBackend
 
     path = folder / JOURNAL
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged and cannot be read ({error}): remove the lines from there on, or choose another "
+            "hydra.sweeper.study_name=NAME."
+        ) from error
 
 
 class _JournalLock:
@@ -169,8 +177,12 @@ class _JournalLock:
 
     def acquire(self) -> bool:
         self._thread.acquire()
-        self._file.acquire()
-        _cut_half_line(self._path)
+        try:
+            self._file.acquire()
+            _cut_half_line(self._path)
+        except BaseException:  # a signal, for example: what is recorded because of it needs the lock
+            self.release()
+            raise
         return True
 
     def release(self) -> None:

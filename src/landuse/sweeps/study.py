@@ -5,7 +5,7 @@ both end with their process. A trial that is running while nobody holds its lock
 its result is read from the run folder, and otherwise it is recorded as failed and its point is queued again.
 """
 
-import hashlib
+import itertools
 import json
 import logging
 import os
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landuse.errors import SweepFailedError, UserError
+from landuse.errors import PrunedError, SweepFailedError, UserError
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, build
 from landuse.sweeps.records import State, SweepRecord, TrialRecord, write_leaderboard
@@ -81,8 +81,15 @@ class Sweep:
                 )
 
     def _queue_grid(self) -> None:
-        for point in grid_points(self.plan.space):
-            self._study.enqueue_trial(point, skip_if_exists=True)
+        """Queue the points that were neither queued before nor, unless in this very start, failed."""
+        known = {
+            json.dumps(_point(trial), sort_keys=True)
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.state.name != "FAIL" or trial.user_attrs.get("session") == self._session
+        }
+        for point in itertools.islice(grid_points(self.plan.space), self.plan.n_trials):
+            if json.dumps(point, sort_keys=True) not in known:
+                self._study.enqueue_trial(point)
 
     def claim(self) -> "Trial | None":
         """The next trial, for this process to run; None when enough have finished or are being run.
@@ -96,11 +103,11 @@ class Sweep:
             self.raise_if_too_many_failed()
             if record.num_finished + record.count("running") >= self.plan.n_trials or self.is_exhausted(record):
                 return None
-            self._study.sampler = _sampler(self.plan, sum(trial.state != "waiting" for trial in record.trials))
+            self._study.sampler = self.plan.new_sampler(sum(trial.state != "waiting" for trial in record.trials))
             trial = self._study.ask(fixed_distributions=self.plan.space.distributions)
             self._locks.acquire(trial.number, wait=True)
             trial.set_user_attr("session", self._session)
-            trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+            trial.set_user_attr("worker", worker_name(os.getpid()))
             return trial
 
     def is_exhausted(self, record: SweepRecord) -> bool:
@@ -128,11 +135,15 @@ class Sweep:
         """Record a trial that came to no end.
 
         Args:
-            is_fault: it counts among the failures; else it was interrupted.
+            is_fault: it counts among the failures, and its folder says why; else it was interrupted.
             queue_again: its point is to be tried again.
         """
         from optuna.trial import TrialState
 
+        error = self.run_folder(number) / "error.txt"
+        if is_fault and not error.is_file():  # which has the traceback where there was an exception
+            error.parent.mkdir(parents=True, exist_ok=True)
+            error.write_text(reason + "\n", encoding="utf-8")
         self._annotate(number, reason=reason[:MAX_REASON], is_fault=is_fault)
         if queue_again:
             self._queue_again(self._trial(number), is_fault)
@@ -167,14 +178,24 @@ class Sweep:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not self._locks.acquire(trial.number, wait=False):
                 continue  # somebody runs it
-            run = self.run_folder(trial.number)
-            try:
-                values = read_values(run, self.plan.objectives)
-            except (OSError, ValueError):
+            if self._trial(trial.number).state is not TrialState.RUNNING:  # it ended since the list was made
+                self._locks.release(trial.number)
+            elif not self.keep_result(trial.number):
                 self._take_in_killed(trial)
-            else:
-                log.info("trial %d had finished when its process was killed: its result is kept", trial.number)
-                self.complete(trial.number, values, read_curve(run, self.plan.monitor))
+
+    def keep_result(self, number: int) -> bool:
+        """Record a trial by what its run folder says, whatever became of its process; False where it has no result."""
+        run = self.run_folder(number)
+        try:
+            values = read_values(run, self.plan.objectives)
+        except PrunedError:
+            self.prune(number)
+        except (OSError, ValueError):
+            return False
+        else:
+            self.complete(number, values, read_curve(run, self.plan.monitor))
+        log.info("trial %d had come to its end already: its result is kept", number)
+        return True
 
     def _take_in_killed(self, trial: "FrozenTrial") -> None:
         is_fault = trial.user_attrs.get("session") == self._session  # else all of the sweep was stopped with it
@@ -237,41 +258,29 @@ class Sweep:
         )
 
 
+def worker_name(process_id: int) -> str:
+    """By which a process of this machine is known to all that work on the study."""
+    return f"{socket.gethostname()}:{process_id}"
+
+
 def first_points(plan: Plan, count: int) -> list[dict[str, Any]]:
     """The points that a new study of this plan begins with, by one worker."""
     import optuna
 
     if plan.is_grid:
-        return grid_points(plan.space)[:count]
+        return list(itertools.islice(grid_points(plan.space), min(count, plan.n_trials)))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=[objective.direction for objective in plan.objectives])
     points = []
     for number in range(min(count, plan.n_trials)):
-        study.sampler = _sampler(plan, number)
+        study.sampler = plan.new_sampler(number)
         points.append(study.ask(fixed_distributions=plan.space.distributions).params)
     return points
 
 
-def _sampler(plan: Plan, num_started: int) -> Any:
-    """Seeded anew for each trial, from the sampler's seed and how many were started before.
-
-    Thus a sweep that goes on proposes neither what it has proposed before nor anything that depends on when it was
-    interrupted.
-    """
-    import optuna
-
-    if plan.is_grid:
-        return optuna.samplers.RandomSampler()  # is not asked: every point is queued
-    seed = plan.sampler.get("seed")
-    if seed is None:
-        return build(plan.sampler)
-    mixed = hashlib.sha256(f"{seed}:{num_started}".encode()).digest()
-    return build(plan.sampler, seed=int.from_bytes(mixed[:4], "big"))
-
-
 def _point(trial: "FrozenTrial") -> dict[str, Any]:
-    """What was chosen for it, or what was queued while it waits or was killed before it began."""
-    return trial.params or dict(trial.system_attrs.get("fixed_params", {}))
+    """What was chosen for it, or was queued where its process was killed before all of it was taken up."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def _difference(attribute: str, then: dict[str, Any], now: dict[str, Any]) -> str:
