@@ -22,6 +22,7 @@ from landuse.sweeps.storage import check_url
 
 # In trials that are compared with each other: where, on which machine, and how it is watched.
 MAY_DIFFER = ("hardware.", "trainer.device", "trainer.profile", "run_name", "experiment_name")
+NUM_TRIALS = 20
 BUILDABLE = ["optuna.*", "hydra_plugins.hydra_optuna_sweeper.*"]  # a recipe may name nothing else to be called
 WHOLE_TREE = ("experiment", "debug")  # groups that spread over the whole tree
 
@@ -46,7 +47,7 @@ class Plan:
     @property
     def is_grid(self) -> bool:
         """Whether every point of the space is tried."""
-        return str(self.sampler["_target_"]).endswith(".GridSampler")
+        return _is_grid(self.sampler)
 
     @property
     def has_pruner(self) -> bool:
@@ -74,7 +75,7 @@ def make_plan(config: DictConfig, loader: Any, settings: Mapping[str, Any], argu
     if settings["workers"] < 0:
         raise UserError(f"hydra.sweeper.workers={settings['workers']}: must be at least 0.")
     for key in ("n_trials", "n_jobs"):
-        if settings[key] < 1:
+        if settings[key] is not None and settings[key] < 1:
             raise UserError(f"hydra.sweeper.{key}={settings[key]}: must be at least 1.")
     if settings["max_failures"] < 0:
         raise UserError(f"hydra.sweeper.max_failures={settings['max_failures']}: must be at least 0.")
@@ -98,7 +99,7 @@ def make_plan(config: DictConfig, loader: Any, settings: Mapping[str, Any], argu
         monitor=first[0].trainer.monitor,
         space=space,
         base=_common(first[0], space),
-        n_trials=settings["n_trials"],
+        n_trials=_num_trials(settings, space),
         n_jobs=settings["n_jobs"],
         max_failures=settings["max_failures"],
         sampler=settings["sampler"],
@@ -106,9 +107,19 @@ def make_plan(config: DictConfig, loader: Any, settings: Mapping[str, Any], argu
     )
     if plan.has_pruner and len(plan.objectives) > 1:
         raise UserError("hydra/sweeper/pruner: several objectives cannot be pruned by; take hydra/sweeper/pruner=none.")
-    if plan.is_grid:
-        grid_points(space)
     return plan
+
+
+def _num_trials(settings: Mapping[str, Any], space: Space) -> int:
+    asked: int | None = settings["n_trials"]
+    if not _is_grid(settings["sampler"]):
+        return NUM_TRIALS if asked is None else asked
+    num_points = len(grid_points(space))
+    return num_points if asked is None else min(asked, num_points)
+
+
+def _is_grid(sampler: Any) -> bool:
+    return str(sampler["_target_"]).endswith(".GridSampler")
 
 
 def build(config: Any, **arguments: Any) -> Any:

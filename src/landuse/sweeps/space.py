@@ -31,7 +31,7 @@ class Space:
         """For every key its distribution as text, by which a study that goes on is compared."""
         from optuna.distributions import distribution_to_json
 
-        return {key: distribution_to_json(item) for key, item in sorted(self.distributions.items())}
+        return {key: distribution_to_json(item) for key, item in self.distributions.items()}
 
 
 def parse_space(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
