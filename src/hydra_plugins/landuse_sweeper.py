@@ -41,8 +41,8 @@ class NonePrunerConfig:
 @dataclass
 class MedianPrunerConfig:
     _target_: str = "optuna.pruners.MedianPruner"
-    n_startup_trials: int = 5
-    n_warmup_steps: int = 0  # epochs
+    n_startup_trials: int = 4  # trials before any is pruned
+    n_warmup_steps: int = 1  # epochs before any is pruned
     interval_steps: int = 1
     n_min_trials: int = 1
 

@@ -121,6 +121,6 @@ def shown_distribution(text: str) -> str:
     """``FloatDistribution(low=0.0001, high=0.1, log=True)`` from its JSON."""
     content = json.loads(text)
     attributes = ", ".join(
-        f"{key}={value}" for key, value in content["attributes"].items() if value not in (None, False)
+        f"{key}={value}" for key, value in content["attributes"].items() if value is not None and value is not False
     )
     return f"{content['name'].removesuffix('Distribution').lower()}({attributes})"

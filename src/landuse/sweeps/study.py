@@ -262,11 +262,13 @@ def _sampler(plan: Plan, num_started: int) -> Any:
 
     if plan.is_grid:
         return optuna.samplers.RandomSampler()  # is not asked: every point is queued
-    seed = plan.sampler.get("seed")
-    if seed is None:
-        return build(plan.sampler)
-    mixed = hashlib.sha256(f"{seed}:{num_started}".encode()).digest()
-    return build(plan.sampler, seed=int.from_bytes(mixed[:4], "big"))
+    arguments: dict[str, Any] = {}
+    if (seed := plan.sampler.get("seed")) is not None:
+        mixed = hashlib.sha256(f"{seed}:{num_started}".encode()).digest()
+        arguments["seed"] = int.from_bytes(mixed[:4], "big")
+    if str(plan.sampler["_target_"]).endswith(".TPESampler"):
+        arguments["constant_liar"] = True  # points that other workers are at count as poor, and are not proposed again
+    return build(plan.sampler, **arguments)
 
 
 def _point(trial: "FrozenTrial") -> dict[str, Any]:
