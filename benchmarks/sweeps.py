@@ -8,6 +8,7 @@ Any further KEY=VALUE is an override of every training. Each number is of proces
 """
 
 import csv
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 
 TINY = ["data.image_size=32", "model.depth=4", "trainer.epochs=2", "trainer.limit_train_batches=5"]
 PAIRS = 3
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str]) -> None:
@@ -34,16 +36,13 @@ def cost(folder: Path, home: str, options: dict[str, str]) -> None:
     run(["-m", "landuse.preprocess", *overrides], folder)
     for pair in range(PAIRS):
         plain = run(["-m", "benchmarks.sweeps", "loop", f"trials={trials}", f"outputs=plain{pair}", *overrides], folder)
-        seeds = f"hydra.sweeper.params.seed=range(0,{trials})"
+        seeds = f"seed=range(0,{trials})"
         sweep = [*overrides, seeds, f"hydra.sweeper.study_name=sweep{pair}"]
         one = run(["-m", "landuse.train", "--multirun", "+sweeps=cnn_seeds", *sweep], folder)
         sweep[-1] = f"hydra.sweeper.study_name=worker{pair}"
         fresh = run(["-m", "landuse.sweep", "name=cnn_seeds", "workers=1", *sweep], folder)
-        print(
-            f"{trials} trials: plain loop {plain:.2f} s, one process {one:.2f} s ({(one - plain) / trials:+.3f} s a trial), "
-            f"one worker {fresh:.2f} s ({fresh - one:+.2f} s)",
-            flush=True,
-        )
+        print(f"{trials} trials: plain loop {plain:.2f} s, one process {one:.2f} s, a fresh worker {fresh:.2f} s;")
+        print(f"    {(one - plain) / trials:+.3f} s a trial, {fresh - one:+.2f} s a worker", flush=True)
 
 
 def plain_loop(folder: Path, home: str, options: dict[str, str]) -> None:
@@ -64,7 +63,7 @@ def plain_loop(folder: Path, home: str, options: dict[str, str]) -> None:
     def objective(trial: optuna.Trial) -> float:
         seed = trial.suggest_int("seed", 0, trials - 1)
         with initialize_config_dir(str(config_dir())):
-            overrides = [home, f"seed={seed}", "trainer.epochs=10", *(f"{k}={v}" for k, v in options.items())]
+            overrides = [home, f"seed={seed}", *(f"{key}={value}" for key, value in options.items())]
             composed = hydra_compose("config", overrides)
         call = Invocation("train", [], overrides, composed, outputs / str(trial.number), is_multirun=True)
         return train(compose.to_config(composed), call)
@@ -81,7 +80,7 @@ def workers(folder: Path, home: str, options: dict[str, str]) -> None:
     for pair in range(PAIRS):
         rates = []
         for count in (2, 4):
-            sweep = [f"hydra.sweeper.params.seed=range(0,{trials})", f"study_name=by{count}-{pair}", *overrides]
+            sweep = [f"seed=range(0,{trials})", f"study_name=by{count}-{pair}", *overrides]
             rates.append(
                 60 * trials / run(["-m", "landuse.sweep", "name=cnn_seeds", f"workers={count}", *sweep], folder)
             )
@@ -113,7 +112,14 @@ def pruning(folder: Path, home: str, options: dict[str, str]) -> None:
 def run(arguments: list[str], folder: Path) -> float:
     """Seconds from start to end of a Python process in ``folder``."""
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    found = os.pathsep.join([str(ROOT), str(ROOT / "src")])  # this module too, from another folder
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": found},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return time.perf_counter() - started
 
