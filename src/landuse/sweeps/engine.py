@@ -71,6 +71,7 @@ def run(
             else:
                 _run_trials(sweep, launcher, config)
         finally:
+            sweep.publish()
             finish(sweep.record(), config, loader, plan)
     best = sweep.record().best()
     return best[0].values[0] if best else None
@@ -136,7 +137,8 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
         problem = f"{type(error).__name__}: {error}"
     except BaseException:  # Ctrl-C or SIGTERM
         for trial in claimed:
-            sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
+            if not sweep.keep_result(trial.number):  # it may have come in the very last step
+                sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
         raise
     finally:
         logs.to_stderr()  # what follows is not the trial's

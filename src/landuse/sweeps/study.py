@@ -168,14 +168,20 @@ class Sweep:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not self._locks.acquire(trial.number, wait=False):
                 continue  # somebody runs it
-            run = self.run_folder(trial.number)
-            try:
-                values = read_values(run, self.plan.objectives)
-            except (OSError, ValueError):
-                self._take_in_killed(trial)
-            else:
+            if self.keep_result(trial.number):
                 log.info("trial %d had finished when its process was killed: its result is kept", trial.number)
-                self.complete(trial.number, values, read_curve(run, self.plan.monitor))
+            else:
+                self._take_in_killed(trial)
+
+    def keep_result(self, number: int) -> bool:
+        """Complete a trial by what its run folder holds; False where that is not all there."""
+        run = self.run_folder(number)
+        try:
+            values = read_values(run, self.plan.objectives)
+        except (OSError, ValueError):
+            return False
+        self.complete(number, values, read_curve(run, self.plan.monitor))
+        return True
 
     def _take_in_killed(self, trial: "FrozenTrial") -> None:
         is_fault = trial.user_attrs.get("session") == self._session  # else all of the sweep was stopped with it
