@@ -21,8 +21,8 @@ from landuse.sweeps import workers
 from landuse.sweeps.best import write_best
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, make_plan
-from landuse.sweeps.records import SweepRecord, shown_params, shown_values
-from landuse.sweeps.space import quoted
+from landuse.sweeps.records import SweepRecord, repeats, shown_params, shown_values
+from landuse.sweeps.space import quoted, shown_distribution
 from landuse.sweeps.study import Sweep
 from landuse.tracking import logs
 
@@ -66,7 +66,7 @@ def run(
             return None
         try:
             if settings["workers"] > 0:
-                workers.supervise(sweep, session, min(settings["workers"], plan.n_trials), config.trainer.device)
+                workers.supervise(sweep, session, settings["workers"], config.trainer.device)
             else:
                 _run_trials(sweep, launcher, config)
         finally:
@@ -97,6 +97,8 @@ def finish(record: SweepRecord, config: DictConfig, loader: Any, plan: Plan) -> 
     for failed in (trial for trial in record.trials if trial.state == "failed"):
         log.warning("failed      trial %d: %s (%s/error.txt)", failed.number, failed.reason, failed.run)
     log.info("%s of %d trials finished (%s)", record.num_finished, record.n_trials, counts or "none begun")
+    for repeat in repeats(record):
+        log.info("over seeds  %s", repeat)
     retrain = None
     if best := record.best():
         write_best(best[0], config, loader, plan)
@@ -135,7 +137,7 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
         problem = f"{type(error).__name__}: {error}"
     except BaseException:  # Ctrl-C or SIGTERM
         for trial in claimed:
-            if not sweep.keep_result(trial.number):
+            if not sweep.keep_result(trial.number):  # it may have come in the very last step
                 sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
         raise
     finally:
@@ -197,8 +199,8 @@ def _show_plan(plan: Plan) -> None:
 
     log.info("sweep       %s, in %s", plan.name, plan.storage or plan.folder)
     log.info("objective   %s", ", ".join(f"{o.direction} {o.name}" for o in plan.objectives))
-    for key, distribution in plan.space.distributions.items():
-        log.info("swept       %s: %s", key, distribution)
+    for key, distribution in plan.space.describe().items():
+        log.info("swept       %s: %s", key, shown_distribution(distribution))
     log.info("fixed       %s", " ".join(plan.space.fixed))
     epochs = plan.base.get("trainer.epochs")
     total = f", at most {plan.n_trials * epochs} epochs" if isinstance(epochs, int) else ""

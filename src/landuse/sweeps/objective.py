@@ -10,12 +10,14 @@ from typing import Any, Literal
 from landuse.errors import PrunedError, UserError
 
 Direction = Literal["maximize", "minimize"]
+LATENCY = "latency_ms"
 # Of summary.json; of those that a run monitors, the value of its best epoch.
 DIRECTIONS: dict[str, Direction] = {
     "val/accuracy": "maximize",
     "val/loss": "minimize",
     "parameters": "minimize",
     "train_seconds": "minimize",
+    LATENCY: "minimize",  # of one image; not in the summary, but measured when it is asked for
     "images_per_second": "maximize",
 }
 MONITORED = ("val/accuracy", "val/loss")  # values of trainer.monitor
@@ -70,11 +72,20 @@ def read_values(run: Path, objectives: Sequence[Objective]) -> list[float]:
         raise ValueError(f"the run ended as {summary.get('status')}")
     values = []
     for objective in objectives:
-        value = summary.get(objective.name)
+        value = _latency(run) if objective.name == LATENCY else summary.get(objective.name)
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{objective.name} is {value} in {run / 'summary.json'}")
         values.append(float(value))
     return values
+
+
+def _latency(run: Path) -> float:
+    from landuse.sweeps.latency import measure
+
+    try:
+        return measure(run)
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 def read_curve(run: Path, monitor: str) -> list[float]:

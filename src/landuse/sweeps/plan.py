@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from landuse.sweeps.storage import check_url
 
 # In trials that are compared with each other: where, on which machine, and how it is watched.
 MAY_DIFFER = ("hardware.", "trainer.device", "trainer.profile", "run_name", "experiment_name")
+NUM_TRIALS = 20
 BUILDABLE = ["optuna.*", "hydra_plugins.hydra_optuna_sweeper.*"]  # a recipe may name nothing else to be called
 WHOLE_TREE = ("experiment", "debug")  # groups that spread over the whole tree
 NOT_SWEPT = ("outputs", "run_name", "trainer.monitor", "trainer.resume", "sweeps")
@@ -49,7 +50,7 @@ class Plan:
     @property
     def is_grid(self) -> bool:
         """Whether every point of the space is tried."""
-        return str(self.sampler["_target_"]).endswith(".GridSampler")
+        return _is_grid(self.sampler)
 
     def new_sampler(self, num_started: int) -> Any:
         """Seeded anew for each trial, from the sampler's seed and how many were started before.
@@ -61,11 +62,14 @@ class Plan:
 
         if self.is_grid:
             return optuna.samplers.RandomSampler()  # is not asked: every point is queued
+        kind, arguments = str(self.sampler["_target_"]).rpartition(".")[2], dict[str, Any]()
         seed = self.sampler.get("seed")
-        if seed is None or str(self.sampler["_target_"]).endswith(".QMCSampler"):  # its place in the sequence is kept
-            return build(self.sampler)
-        mixed = hashlib.sha256(f"{seed}:{num_started}".encode()).digest()
-        return build(self.sampler, seed=int.from_bytes(mixed[:4], "big"))
+        if seed is not None and kind != "QMCSampler":  # whose study knows how far its sequence has come
+            mixed = hashlib.sha256(f"{seed}:{num_started}".encode()).digest()
+            arguments["seed"] = int.from_bytes(mixed[:4], "big")
+        if kind == "TPESampler":
+            arguments["constant_liar"] = True  # points of other workers count as poor, and are not proposed again
+        return build(self.sampler, **arguments)
 
     @property
     def has_pruner(self) -> bool:
@@ -107,14 +111,14 @@ def make_plan(config: DictConfig, loader: Any, settings: Mapping[str, Any], argu
         monitor=first[0].trainer.monitor,
         space=space,
         base=_common(first[0], space),
-        n_trials=settings["n_trials"],
+        n_trials=_num_trials(settings, space),
         n_jobs=settings["n_jobs"],
         max_failures=settings["max_failures"],
         sampler=settings["sampler"],
         pruner=settings["pruner"],
     )
     _check_sampler_and_pruner(plan)
-    return plan if not plan.is_grid else replace(plan, n_trials=min(plan.n_trials, grid_size(space)))
+    return plan
 
 
 def _checked_name(name: str | None, outputs: str) -> str:
@@ -134,7 +138,7 @@ def _checked_name(name: str | None, outputs: str) -> str:
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
     for key, least in {"n_trials": 1, "n_jobs": 1, "workers": 0, "max_failures": 0}.items():
-        if settings[key] < least:
+        if settings[key] is not None and settings[key] < least:
             raise UserError(f"hydra.sweeper.{key}={settings[key]}: must be at least {least}.")
 
 
@@ -158,6 +162,18 @@ def _check_sampler_and_pruner(plan: Plan) -> None:
         except Exception as error:  # whatever its constructor thinks of the values, or a library that it lacks
             reason = " ".join(str(error.__cause__ or error).split())
             raise UserError(f"hydra.sweeper.{group} cannot be made: {reason}") from error
+
+
+def _num_trials(settings: Mapping[str, Any], space: Space) -> int:
+    asked: int | None = settings["n_trials"]
+    if not _is_grid(settings["sampler"]):
+        return NUM_TRIALS if asked is None else asked
+    num_points = grid_size(space)
+    return num_points if asked is None else min(asked, num_points)
+
+
+def _is_grid(sampler: Any) -> bool:
+    return str(sampler["_target_"]).endswith(".GridSampler")
 
 
 def build(config: Any, **arguments: Any) -> Any:

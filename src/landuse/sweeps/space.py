@@ -32,7 +32,7 @@ class Space:
         """For every key its distribution as text, by which a study that goes on is compared."""
         from optuna.distributions import distribution_to_json
 
-        return {key: distribution_to_json(item) for key, item in sorted(self.distributions.items())}
+        return {key: distribution_to_json(item) for key, item in self.distributions.items()}
 
 
 def parse_space(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
@@ -150,6 +150,6 @@ def shown_distribution(text: str) -> str:
     """``FloatDistribution(low=0.0001, high=0.1, log=True)`` from its JSON."""
     content = json.loads(text)
     attributes = ", ".join(
-        f"{key}={value}" for key, value in content["attributes"].items() if value not in (None, False)
+        f"{key}={value}" for key, value in content["attributes"].items() if value is not None and value is not False
     )
     return f"{content['name'].removesuffix('Distribution').lower()}({attributes})"

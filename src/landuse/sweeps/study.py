@@ -101,7 +101,7 @@ class Sweep:
             self._take_in_abandoned()
             record = self.record()
             self.raise_if_too_many_failed()
-            if record.num_finished + record.count("running") >= self.plan.n_trials or self.is_exhausted(record):
+            if self.num_to_begin(record) == 0:
                 return None
             self._study.sampler = self.plan.new_sampler(sum(trial.state != "waiting" for trial in record.trials))
             trial = self._study.ask(fixed_distributions=self.plan.space.distributions)
@@ -110,9 +110,10 @@ class Sweep:
             trial.set_user_attr("worker", worker_name(os.getpid()))
             return trial
 
-    def is_exhausted(self, record: SweepRecord) -> bool:
-        """Whether every point of a grid has been begun."""
-        return self.plan.is_grid and not record.count("waiting")
+    def num_to_begin(self, record: SweepRecord) -> int:
+        """How many trials are to be begun if all that run now come to their end; of a grid, points that wait."""
+        missing = max(0, record.n_trials - record.num_finished - record.count("running"))
+        return min(missing, record.count("waiting")) if self.plan.is_grid else missing
 
     def complete(self, number: int, values: Sequence[float], curve: Sequence[float]) -> None:
         """Record a trial that came to its end.

@@ -80,7 +80,8 @@ class _Team:
         self._sweep, self._session, self._count = sweep, session, count
         self._gpus = visible_gpus() if device in ("auto", "cuda") else []
         self._num_false_starts = 0
-        self._workers = [self._start(slot) for slot in range(count)]
+        sweep.take_in_abandoned()
+        self._workers = [self._start(slot) for slot in range(min(count, sweep.num_to_begin(sweep.record())))]
 
     def _start(self, slot: int) -> _Worker:
         cores = share_of_cores(slot, self._count)
@@ -109,9 +110,7 @@ class _Team:
                 continue
             self._sweep.take_in_abandoned()
             record = self._sweep.record()
-            if worker.process.returncode == 0 and record.num_finished + record.count("running") >= record.n_trials:
-                continue
-            if self._sweep.is_exhausted(record):
+            if self._sweep.num_to_begin(record) == 0:
                 continue
             self._sweep.raise_if_too_many_failed()  # which is why a worker ends with an error as well
             self._judge(worker, any(trial.worker == worker_name(worker.process.pid) for trial in record.trials))
