@@ -56,7 +56,7 @@ def parse_space(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
                 "tag(log, interval(1e-4, 1e-1)); with null among the values, a list without choice(), as in 0.1,null."
             ) from error
         except (ValueError, AssertionError, NotImplementedError) as error:
-            raise UserError(f"{line} cannot be swept: {error or 'write out its values, as in KEY=a,b'}") from error
+            raise UserError(f"{line} cannot be swept: {str(error) or 'write out its values, as in KEY=a,b'}") from error
         space.distributions.update(distributions)
         space.fixed.extend([*(f"{key}={value}" for key, value in fixed.items()), *deletions])
     if not space.distributions:
@@ -80,11 +80,11 @@ def quoted(text: str) -> str:
 
 def _is_one_value(text: str) -> bool:
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException
 
     try:
         return not OverridesParser.create().parse_override(f"key={text}").is_sweep_override()
-    except OverrideParseException:
+    except HydraException:
         return False
 
 
