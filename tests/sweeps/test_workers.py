@@ -80,7 +80,7 @@ def start(tiny, shared_data: Path, tmp_path: Path) -> Iterator:
 
     def run(*overrides: str) -> Process:
         own = ["hydra.sweeper.study_name=s", "hydra.sweeper.workers=2", "trainer.lr=interval(0.001,0.02)"]
-        started.append(Process(tmp_path, [*own, *tiny, f"data.home={shared_data}", *overrides]))
+        started.append(Process(tmp_path, [*tiny, *own, f"data.home={shared_data}", *overrides]))
         return started[-1]
 
     yield run
@@ -89,7 +89,8 @@ def start(tiny, shared_data: Path, tmp_path: Path) -> Iterator:
             for worker in process.workers():
                 os.kill(worker, signal.SIGKILL)
             process.popen.kill()
-        process.popen.communicate()
+        process.popen.wait()
+        process.popen.stderr.close()
 
 
 def leaderboard(folder: Path) -> list[dict[str, str]]:
