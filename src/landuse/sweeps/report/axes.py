@@ -79,7 +79,7 @@ def handles_of(axes: "Axes") -> list[Any]:
 
 def whole_numbers(axis: Any) -> None:
     """An axis that counts."""
-    axis.get_major_locator().set_params(integer=True)
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def say(axes: "Axes", text: str) -> None:
@@ -168,7 +168,7 @@ class Scale:
         """The different numbers, where they are so few and so far apart that each can be written; else none."""
         different = sorted(set(self.numbers))
         gaps = [self.share(after) - self.share(before) for before, after in pairwise(different)]
-        return different if 1 < len(different) <= MAX_STEPS and min(gaps) >= MIN_GAP else []
+        return different if len(different) <= MAX_STEPS and all(gap >= MIN_GAP for gap in gaps) else []
 
     def ticks(self) -> list[tuple[float, str]]:
         """Shares of the axis with what to write there."""
@@ -222,6 +222,9 @@ def key_axis(axis: Any, scale: Scale, key: str) -> None:
     axis.set_label_text(elided_key(key, 32))
 
 
-def spread(trial: TrialRecord) -> float:
-    """A shift of -0.25..0.25 that parts marks of one category; by the golden ratio, so that neighbours differ most."""
-    return (trial.number * 0.6180339887 % 1 - 0.5) / 2
+def spread(trial: TrialRecord, num_trials: int) -> float:
+    """A shift of -0.25..0.25 that parts marks of one category, smaller where there are few.
+
+    By the golden ratio, so that trials which follow each other differ most.
+    """
+    return (trial.number * 0.6180339887 % 1 - 0.5) / 2 * min(1.0, num_trials / MANY_TRIALS)

@@ -208,7 +208,7 @@ def _state_patches(trials: list[TrialRecord]) -> list[Any]:
 
 
 def pareto(record: SweepRecord, path: Path) -> None:
-    """Draw each pair of objectives against each other, with the trials that no other beats in all of them."""
+    """Draw each pair of objectives against each other, with the Pareto front marked."""
     completed = [trial for trial in record.trials if trial.values]
     if len(record.objectives) < 2:
         raise NothingToDraw("There is only one objective.")

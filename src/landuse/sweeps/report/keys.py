@@ -152,7 +152,7 @@ def _slice(axes: "Axes", record: SweepRecord, key: str, index: int, objective: O
     scale = scale_of_key(record, key)
 
     def across(trial: TrialRecord) -> float:
-        return scale.place(trial.params[key]) + (spread(trial) if scale.categories else 0.0)
+        return scale.place(trial.params[key]) + (spread(trial, len(points)) if scale.categories else 0.0)
 
     for state in MARKS:
         of_state = [(across(trial), value) for trial, value in points if trial.state == state]
