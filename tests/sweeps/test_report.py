@@ -292,3 +292,15 @@ def test_scales_of_keys() -> None:
 def test_states_are_told_apart_without_colour() -> None:
     assert len({mark.marker for mark in MARKS.values()}) == len(MARKS)
     assert len({mark.hatch for mark in MARKS.values()}) == len(MARKS)
+
+
+def test_seeds_are_told_together(tmp_path: Path) -> None:
+    values = {("light", 0): 0.8, ("light", 1): 0.9, ("none", 0): 0.7, ("none", 1): 0.7, ("strong", 0): 0.5}
+    trials = [
+        trial(number, "complete", value, params={"augment": augment, "seed": seed})
+        for number, ((augment, seed), value) in enumerate(values.items())
+    ]
+    page = report(sweep(trials, swept=["augment", "seed"]), tmp_path)
+    assert "85.00 %" in page.text and "7.07 %" in page.text  # of 0.8 and 0.9: mean, and deviation of the sample
+    assert "Over seeds" in page.text
+    assert "Over seeds" not in report(sweep(mixed()), tmp_path).text

@@ -9,7 +9,7 @@ from landuse.page.drawing import shortened
 from landuse.page.markup import Html, join, tag
 from landuse.page.parts import fact_list, names_table, navigation, number_cell, section, table
 from landuse.page.wording import duration
-from landuse.sweeps.records import SweepRecord, TrialRecord
+from landuse.sweeps.records import SweepRecord, TrialRecord, repeats, shown_params
 from landuse.sweeps.report.reading import (
     EPOCHS_KEY,
     epochs_saved,
@@ -148,6 +148,25 @@ def best(record: SweepRecord, folder: Path, retrain: str | None) -> Html:
 
 def _again(words: str, command: str | None) -> Html:
     return Html() if command is None else join(tag("p", words), tag("pre", tag("code", command)))
+
+
+def seeds(record: SweepRecord) -> Html:
+    """Mean and spread of configurations that were trained with several seeds; nothing where none was."""
+    repeated = repeats(record)
+    if not repeated:
+        return Html()
+    name = record.objectives[0].name
+    rows = [
+        tag(
+            "tr",
+            *(tag("td", text) for text in (metric_text(name, r.mean), metric_text(name, r.spread), str(len(r.values)))),
+            tag("td", tag("code", shown_params(r.params))),
+        )
+        for r in repeated
+    ]
+    note = "Trials that differ by their seed alone, together: how far results spread by chance."
+    columns = [f"mean {metric_name(name)}", "standard deviation", "seeds", "overrides"]
+    return section("seeds", "Over seeds", tag("p", note, class_="muted"), table(None, columns, rows, len(columns)))
 
 
 def leaderboard(record: SweepRecord, folder: Path) -> Html:

@@ -24,13 +24,16 @@ def write_report(record: SweepRecord, folder: Path, retrain: str | None) -> Path
     shown = charts(record, folder / "figures")
     failures = sections.failures(record, folder)
     contents = {"failures": "Failures"} if failures else {}
-    contents |= {"best": "Best", "leaderboard": "Leaderboard", "progress": "Progress", "keys": "Keys"}
-    contents["timeline"] = "Timeline"
+    contents["best"] = "Best"
+    if over_seeds := sections.seeds(record):
+        contents["seeds"] = "Seeds"
+    contents |= {"leaderboard": "Leaderboard", "progress": "Progress", "keys": "Keys", "timeline": "Timeline"}
     tops = [shown["pareto"], shown["importance"]] if "pareto" in shown else [shown["importance"]]
     body = tag(
         "main",
         failures,
         sections.best(record, folder, retrain),
+        over_seeds,
         sections.leaderboard(record, folder),
         section("progress", "Progress", tag("div", shown["history"], shown["curves"], class_="pair")),
         section("keys", "Keys", tag("div", *tops, class_="pair"), shown["parallel"], shown["slices"]),
