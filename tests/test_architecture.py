@@ -10,7 +10,8 @@ NAMES = ("download", "evaluate", "params", "preprocess", "report", "storage", "t
 COMMANDS = {"landuse.cli", *(f"landuse.{name}" for name in NAMES)}
 LIBRARIES = {"hydra", "matplotlib", "omegaconf", "numpy", "torch", "torchvision", "wandb"}
 PACKAGES = {
-    f"landuse.{name}" for name in ("cloud", "config", "data", "models", "training", "evaluation", "tracking", "page")
+    f"landuse.{name}"
+    for name in ("cloud", "config", "data", "models", "training", "evaluation", "tracking", "page", "sweeps")
 }
 ALLOWED = {
     "cloud": {"landuse.config"},
@@ -20,6 +21,8 @@ ALLOWED = {
     "training": {"numpy", "torch", "landuse.config", "landuse.data", "landuse.models", "landuse.evaluation"},
     "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config", "landuse.page"},
     "page": {"matplotlib"},
+    "sweeps": {"numpy", "matplotlib", "omegaconf", "hydra", "torch"}
+    | {"landuse.config", "landuse.page", "landuse.training"},
     "tracking": {"torch", "wandb", "landuse.config", "landuse.data", "landuse.training"},
 }
 

@@ -77,11 +77,12 @@ def supervise(sweep: Sweep, session: str, count: int, device: str) -> None:
 
 class _Team:
     def __init__(self, sweep: Sweep, session: str, count: int, device: str) -> None:
+        sweep.take_in_abandoned()
+        count = min(count, sweep.num_to_begin(sweep.record()))
         self._sweep, self._session, self._count = sweep, session, count
         self._gpus = visible_gpus() if device in ("auto", "cuda") else []
         self._num_false_starts = 0
-        sweep.take_in_abandoned()
-        self._workers = [self._start(slot) for slot in range(min(count, sweep.num_to_begin(sweep.record())))]
+        self._workers = [self._start(slot) for slot in range(count)]
 
     def _start(self, slot: int) -> _Worker:
         cores = share_of_cores(slot, self._count)
