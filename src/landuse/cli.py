@@ -130,9 +130,8 @@ def run_command(command: str, job: Job) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILURE)
     except Exception as error:
-        if not has_started and (problem := _problem_at_start(error, arguments)) is not None:
-            _exit_with_message(problem, wants_traceback)
-        if (problem := _problem_of_place(error, command)) is not None:
+        problem = (not has_started and _problem_at_start(error, arguments)) or _problem_of_place(error, command)
+        if problem:
             _exit_with_message(problem, wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
