@@ -147,6 +147,15 @@ def test_a_trial_that_ends_while_abandoned_ones_are_looked_for(tmp_path: Path, m
     assert 0 not in other._locks._held
 
 
+def test_runs_of_a_study_that_is_gone_are_left_alone(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    run_on(Sweep(plan, "one"))
+    (plan.folder / "study.journal").unlink()
+    with pytest.raises(UserError, match=r"trials has runs of a study that is gone: .*study_name=NAME"):
+        Sweep(plan, "two")
+    assert not list(plan.folder.glob("trials/*/error.txt"))
+
+
 GRID = ("a=1,2", "b=x,y")
 
 

@@ -151,7 +151,7 @@ def test_workers_end_with_a_supervisor_that_is_killed(start) -> None:
 
 def stop_at_random(sweep: Process, draws: random.Random) -> None:
     """SIGKILL the supervisor and all workers, or a worker alone and then all, at any moment of their first seconds."""
-    time.sleep(draws.uniform(0.5, 12))
+    time.sleep(draws.uniform(1, 9))
     if draws.random() < 0.5 and (workers := sweep.workers()):
         with suppress(ProcessLookupError):
             os.kill(draws.choice(workers), signal.SIGKILL)
@@ -170,25 +170,26 @@ def stop_at_random(sweep: Process, draws: random.Random) -> None:
 def test_killed_at_random_moments(start, seed: int) -> None:
     """Exactly so many trials finish, and none that had finished is touched or lost."""
     draws, kept = random.Random(seed), dict[str, bytes]()
+    sweep_of_many = ["hydra.sweeper.n_trials=12", "hydra.sweeper.max_failures=20", "trainer.epochs=4"]
     for _ in range(6):
-        sweep = start("hydra.sweeper.n_trials=8", "hydra.sweeper.max_failures=20", "trainer.epochs=4")
+        sweep = start(*sweep_of_many)
         stop_at_random(sweep, draws)
         for summary in sweep.folder.glob("trials/*/summary.json"):
             if load(summary)["status"] == "completed":
                 kept.setdefault(summary.parent.name, summary.read_bytes())
-    sweep = start("hydra.sweeper.n_trials=8", "hydra.sweeper.max_failures=20", "trainer.epochs=4")
+    sweep = start(*sweep_of_many)
     sweep.end(0)
     finished = {row["trial"]: row for row in leaderboard(sweep.folder) if row["state"] == "complete"}
-    assert len(finished) == 8 and kept.keys() <= finished.keys()
+    assert len(finished) == 12 and kept.keys() <= finished.keys()
     for number, content in kept.items():
         assert (sweep.folder / "trials" / number / "summary.json").read_bytes() == content
     for number, row in finished.items():
         summary = load(sweep.folder / "trials" / number / "summary.json")
         assert float(row["value"]) == pytest.approx(summary["val/accuracy"], rel=1e-5)
-    assert len({row["trainer.lr"] for row in finished.values()}) == 8
+    assert len({row["trainer.lr"] for row in finished.values()}) == 12
     assert not {row["state"] for row in leaderboard(sweep.folder)} & {"running", "waiting"}
     before = (sweep.folder / "leaderboard.csv").read_bytes()
-    again = start("hydra.sweeper.n_trials=8", "hydra.sweeper.max_failures=20", "trainer.epochs=4")
+    again = start(*sweep_of_many)
     again.end(0)
     assert (sweep.folder / "leaderboard.csv").read_bytes() == before
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,8 @@ def _check_sampler_and_pruner(plan: Plan) -> None:
             f"hydra/sweeper/pruner: trials are pruned by trainer.monitor={plan.monitor}, which must be the only "
             "objective; take hydra/sweeper/pruner=none, and a recipe without keys of another pruner."
         )
+    if str(plan.sampler["_target_"]).endswith(".CmaEsSampler") and find_spec("cmaes") is None:
+        raise UserError("hydra/sweeper/sampler=cmaes needs a package of its own: pip install cmaes.")
     for group in ("pruner", "sampler"):
         try:
             _ = build(plan.pruner) if group == "pruner" else plan.new_sampler(0)
@@ -178,8 +182,10 @@ def _is_grid(sampler: Any) -> bool:
 
 def build(config: Any, **arguments: Any) -> Any:
     """The sampler or pruner that a node of ``hydra.sweeper`` describes."""
+    import optuna
     from hydra.utils import instantiate
 
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return instantiate(config, **arguments, _execution_whitelist_=BUILDABLE)
 
 

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +46,6 @@ class Sweep:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         plan.folder.mkdir(parents=True, exist_ok=True)
         storage = open_storage(plan.folder, plan.storage)
         self.plan, self._session = plan, session
@@ -57,9 +55,19 @@ class Sweep:
                 study_name=plan.name, storage=storage, pruner=build(plan.pruner),
                 directions=[objective.direction for objective in plan.objectives], load_if_exists=True,
             )  # fmt: skip
+            self._require_own_runs()
             self._agree()
             if plan.is_grid:
                 self._queue_grid()
+
+    def _require_own_runs(self) -> None:
+        """Refuse the runs of a study that is gone: no trial may touch or answer for them."""
+        trials = self.plan.folder / "trials"
+        if any(trials.glob("*")) and not self._study.get_trials(deepcopy=False):
+            raise UserError(
+                f"{trials} has runs of a study that is gone: bring it back, choose another "
+                "hydra.sweeper.study_name=NAME, or remove the folder."
+            )
 
     def _agree(self) -> None:
         """Write down what the study is of, or compare."""
@@ -145,7 +153,7 @@ class Sweep:
         if is_fault and not error.is_file():  # which has the traceback where there was an exception
             error.parent.mkdir(parents=True, exist_ok=True)
             error.write_text(reason + "\n", encoding="utf-8")
-        self._annotate(number, reason=reason[:MAX_REASON], is_fault=is_fault)
+        self._annotate(number, reason=" ".join(reason.split())[:MAX_REASON], is_fault=is_fault)
         if queue_again:
             self._queue_again(self._trial(number), is_fault)
         self._tell(number, TrialState.FAIL)
