@@ -42,7 +42,7 @@ class NonePrunerConfig:
 class MedianPrunerConfig:
     _target_: str = "optuna.pruners.MedianPruner"
     n_startup_trials: int = 4  # trials before any is pruned
-    n_warmup_steps: int = 0  # epochs before any is pruned
+    n_warmup_steps: int = 1  # epochs before any is pruned
     interval_steps: int = 1
     n_min_trials: int = 1
 
