@@ -193,6 +193,8 @@ def test_odd_names_and_values(sweep, tmp_path: Path) -> None:
         ([*SWEPT, "hydra.sweeper.study_name=model"], "is no group's"),
         ([*SWEPT, "hydra.sweeper.study_name=null"], "The sweep has no name"),
         ([*SWEPT, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
+        ([*SWEPT, "hydra.sweeper.workers=abc"], "hydra.sweeper.workers=abc: must be an integer."),
+        ([*SWEPT, "hydra.sweeper.dry_run=perhaps"], "hydra.sweeper.dry_run=perhaps: must be true or false."),
         ([*SWEPT, "hydra.sweeper.workers=-1"], "hydra.sweeper.workers=-1: must be at least 0"),
         ([*SWEPT, "hydra.sweeper.objective=accuracy"], "no such metric"),
         ([*SWEPT, "hydra.sweeper.objective=parameters", "hydra/sweeper/pruner=median"], "which must be the only"),

@@ -14,10 +14,15 @@ from pathlib import Path
 import optuna
 import pytest
 
+from landuse.errors import SweepFailedError
 from landuse.sweep import hydra_arguments
+from landuse.sweeps import workers
 from landuse.sweeps.storage import open_storage
+from landuse.sweeps.study import Sweep
 from landuse.sweeps.workers import share_of_cores, visible_gpus
 from tests.run_folders import load
+
+from .plans import make_plan
 
 PATIENCE_S = 240  # on a machine that is busy with other things
 
@@ -214,6 +219,43 @@ def test_workers_that_cannot_work_end_the_sweep(start, tmp_path: Path) -> None:
     finally:
         os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].partition(os.pathsep)[2]
     assert "ended with status 1, see" in err and "no luck here" in err
+
+
+class Ended:
+    """A worker's process, as far as it is looked at."""
+
+    pid = 1
+
+    def __init__(self, code: int | None) -> None:
+        self.returncode = code
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
+def team(monkeypatch: pytest.MonkeyPatch, folder: Path, codes: list[int | None]) -> workers._Team:
+    """Four workers of which the first ended with the first of these codes, and so on; replacements take the next."""
+
+    def started(self: workers._Team, slot: int) -> workers._Worker:
+        (folder / "worker.log").write_text("no luck here")
+        return workers._Worker(slot, Ended(codes.pop(0)), folder / "worker.log")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(workers._Team, "_start", started)
+    return workers._Team(Sweep(make_plan(folder), "one"), "one", 4, "cpu")
+
+
+def test_workers_that_found_nothing_to_do_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All trials were being run, until one failed."""
+    codes: list[int | None] = [0, 0, 0, 0, None, None, None, None]
+    assert team(monkeypatch, tmp_path, codes).watch() and codes == []
+
+
+def test_workers_that_never_begin_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starting = team(monkeypatch, tmp_path, [-9] * 30)
+    for _ in range(2):
+        assert not starting.watch()
+    with pytest.raises(SweepFailedError, match="was killed by SIGKILL, see .*\nno luck here"):
+        starting.watch()
 
 
 def test_the_short_command() -> None:

@@ -60,6 +60,9 @@ def _known(text: str, key: str, recipe: str | None) -> str | None:
     typed = re.search(r"Value '(.*?)' (?:of type|is not)", text) or re.search(r"override [^~\s]\S*?=(.*)", text)
     if match := re.search(r"Invalid value '?(.*?)'?, expected one of \[(.*?)\]", text):
         return where + wrong_choice(key, match[1], re.findall(r"'([^']*)'", match[2]))
+    if key.startswith("hydra.") and (match := re.search(r"Value '(.*?)' .*(Integer|Float|bool)\b", text)):
+        kind = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}[match[2]]
+        return f"{key}={match[1]}: must be {kind}."
     if "delet" in text:  # ~key: Hydra's own words are good
         return None
     if form := _form(_types().get(re.sub(r"\[\d+\]$", "", key)), is_item=key.endswith("]")):
