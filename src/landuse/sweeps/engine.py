@@ -20,6 +20,7 @@ from landuse.errors import PrunedError
 from landuse.sweeps import trial as trials
 from landuse.sweeps import workers
 from landuse.sweeps.best import write_best
+from landuse.sweeps.database import shown_url
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, make_plan
 from landuse.sweeps.records import SweepRecord, shown_params, shown_values
@@ -168,7 +169,7 @@ def _tell(sweep: Sweep, number: int, ended: JobReturn | None, problem: str) -> N
 
 
 def _job_overrides(plan: Plan, number: int, config: DictConfig) -> list[str]:
-    environment = trials.environment(plan.folder, plan.storage, plan.name, number)
+    environment = trials.environment(plan.folder, plan.name, number)
     group = [] if OmegaConf.select(config, "tracking.group") else [f"tracking.group={quoted(plan.name)}"]
     return [
         *group,
@@ -200,7 +201,7 @@ def _free_memory() -> None:
 def _show_plan(plan: Plan) -> None:
     from landuse.sweeps.study import first_points
 
-    log.info("sweep       %s, in %s", plan.name, plan.storage or plan.folder)
+    log.info("sweep       %s, in %s", plan.name, shown_url(plan.storage) if plan.storage else plan.folder)
     log.info("objective   %s", ", ".join(f"{o.direction} {o.name}" for o in plan.objectives))
     for key, distribution in plan.space.distributions.items():
         log.info("swept       %s: %s", key, distribution)

@@ -115,14 +115,16 @@ class Sweep:
         """
         from optuna.trial import TrialState
 
-        self._annotate(number, curve=list(curve))
-        self._tell(number, TrialState.COMPLETE, values)
+        if self._is_ours(number):
+            self._annotate(number, curve=list(curve))
+            self._tell(number, TrialState.COMPLETE, values)
 
     def prune(self, number: int) -> None:
         """Record a trial that the pruner stopped."""
         from optuna.trial import TrialState
 
-        self._tell(number, TrialState.PRUNED)
+        if self._is_ours(number):
+            self._tell(number, TrialState.PRUNED)
 
     def fail(self, number: int, reason: str, *, is_fault: bool = True, queue_again: bool = False) -> None:
         """Record a trial that came to no end.
@@ -133,10 +135,20 @@ class Sweep:
         """
         from optuna.trial import TrialState
 
+        if not self._is_ours(number):
+            return
         self._annotate(number, reason=reason[:MAX_REASON], is_fault=is_fault)
         if queue_again:
             self._queue_again(self._trial(number), is_fault)
         self._tell(number, TrialState.FAIL)
+
+    def _is_ours(self, number: int) -> bool:
+        """Whether the trial is still to be told: whoever is cut off from the others for long counts as killed."""
+        if not self._trial(number).state.is_finished():
+            return True
+        log.warning("trial %d was taken for abandoned and its point queued again: this result does not count", number)
+        self._locks.release(number)
+        return False
 
     def _queue_again(self, trial: "FrozenTrial", is_fault: bool) -> None:
         queued = {other.user_attrs.get("again") for other in self._study.get_trials(deepcopy=False)}
@@ -164,9 +176,9 @@ class Sweep:
     def _take_in_abandoned(self) -> None:
         from optuna.trial import TrialState
 
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not self._locks.acquire(trial.number, wait=False):
-                continue  # somebody runs it
+        running = {t.number: t for t in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
+        for number in self._locks.take_abandoned(list(running)):
+            trial = running[number]
             run = self.run_folder(trial.number)
             try:
                 values = read_values(run, self.plan.objectives)

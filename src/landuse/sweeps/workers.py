@@ -97,19 +97,22 @@ class _Team:
         return _Worker(slot, process, path)
 
     def watch(self) -> bool:
-        """Look after every worker; False once the sweep is at its end."""
+        """Look after every worker; False once the sweep is at its end, here and on other machines."""
+        others_run = False
         for i, worker in enumerate(self._workers):
             if worker.process.poll() is None:
                 continue
             self._sweep.take_in_abandoned()
             record = self._sweep.record()
             if worker.process.returncode == 0 and record.num_finished + record.count("running") >= record.n_trials:
+                others_run |= record.num_finished < record.n_trials  # and may be killed, so that there is more to do
                 continue
             if self._sweep.is_exhausted(record):
+                others_run |= record.count("running") > 0
                 continue
             self._judge(worker, len(record.trials) - record.count("waiting"))
             self._workers[i] = self._start(worker.slot)
-        return any(worker.process.poll() is None for worker in self._workers)
+        return others_run or any(worker.process.poll() is None for worker in self._workers)
 
     def _judge(self, worker: _Worker, num_begun: int) -> None:
         """Say why a worker ended; give up when one after the other does without a trial in between."""
