@@ -10,6 +10,7 @@ PYTHON_BASE ?= $(shell for p in python3.13 python3.12 python3.11 python3 python;
 # Overrides for `make train`, for example: make train ARGS="model=resnet18 trainer.epochs=10"
 ARGS ?=
 SWEEP ?= cnn_tpe
+LOCKED := cloud dev joblib postgres slurm
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
@@ -56,8 +57,9 @@ format: setup ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# All extras but ray, which is large and which one machine has no use for.
 lock: setup ## resolve pyproject.toml into requirements.lock, with hashes, for Python 3.11 to 3.13
-	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile pyproject.toml $(LOCKED:%=--extra %) --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --prerelease=if-necessary-or-explicit --quiet --upgrade -o requirements.lock
 
 clean: ## remove .venv, caches and build products; data/ and outputs/ stay

@@ -6,6 +6,7 @@ It must stay in ``hydra_plugins`` and that must stay without an ``__init__.py``,
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -77,15 +78,16 @@ class LanduseSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._make_launcher = partial(
+            Plugins.instance().instantiate_launcher,
+            hydra_context=hydra_context, task_function=task_function, config=config,
+        )  # fmt: skip
 
     def sweep(self, arguments: Sequence[str]) -> Any:
         from landuse.sweeps.engine import run
 
-        assert self.config is not None and self.hydra_context is not None and self.launcher is not None
-        return run(self.config, self.hydra_context.config_loader, self.launcher, self._settings, list(arguments))
+        assert self.config is not None and self.hydra_context is not None
+        return run(self.config, self.hydra_context.config_loader, self._make_launcher, self._settings, list(arguments))
 
 
 _store = ConfigStore.instance().store

@@ -28,6 +28,7 @@ from landuse.config import compose, messages
 from landuse.config.folders import config_dir
 from landuse.config.schema import Config
 from landuse.errors import Interrupted, PrunedError, SweepFailedError, UserError
+from landuse.sweeps.database import hide_password
 
 PLACE_IS_UNUSABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
@@ -82,7 +83,7 @@ def run_command(command: str, job: Job) -> None:
     _open_closed_streams()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
-    arguments = sys.argv[1:]
+    arguments = [hide_password(argument) for argument in sys.argv[1:]]
     sys.argv[1:] = _hydra_arguments(command, arguments)
     compose.register()
     has_started = False

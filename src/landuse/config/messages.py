@@ -20,6 +20,8 @@ FORMS = {
     bool: "true or false", int: "an integer", float: "a number", str: "text", list: "a list, written [a,b]",
     dict: "a mapping, written {a:1}",
 }  # fmt: skip
+# Launchers of Hydra -> the extra that they come with.
+LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 
 
 def explain(error: Exception) -> str:
@@ -182,4 +184,6 @@ def _unknown_choice(group: str, choice: str, available: list[str]) -> str:
     near = difflib.get_close_matches(choice, available, n=2, cutoff=0.5)
     hint = f" Nearest: {', '.join(near)}." if near else ""
     more = ", and every other torchvision classifier by name" if group == "model" else ""
+    if group == "hydra/launcher" and choice in LAUNCHERS:
+        return f"hydra/launcher={choice} needs more packages: pip install 'landuse[{LAUNCHERS[choice]}]'."
     return f"{group}={choice}: no such choice.{hint} Choices: {', '.join(choices)}{more}."

@@ -5,20 +5,23 @@ import logging
 import os
 import shlex
 import sys
+import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from landuse import runs
 from landuse.config.messages import explain
-from landuse.errors import PrunedError
+from landuse.errors import PrunedError, UserError
 from landuse.sweeps import trial as trials
 from landuse.sweeps import workers
 from landuse.sweeps.best import write_best
+from landuse.sweeps.database import shown_url
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, make_plan
 from landuse.sweeps.records import SweepRecord, repeats, shown_params, shown_values
@@ -32,13 +35,14 @@ FIRST_POINTS = 5  # that a dry run shows
 
 
 def run(
-    config: DictConfig, loader: Any, launcher: Any, settings: Mapping[str, Any], arguments: list[str]
+    config: DictConfig, loader: Any, make_launcher: Callable[[], Any], settings: Mapping[str, Any], arguments: list[str]
 ) -> float | None:
     """Run a sweep to its end, or to where it is interrupted.
 
     Args:
         config: the composition of the multirun, ``hydra`` included.
         loader: Hydra's config loader.
+        make_launcher: makes Hydra's launcher of ``config``, once that is complete.
         settings: of ``hydra.sweeper``.
         arguments: overrides that are the trials'.
 
@@ -56,7 +60,11 @@ def run(
         return None
     with read_write(config.hydra):
         config.hydra.sweep.dir = str(plan.folder)  # which a launcher makes
-    logging.getLogger("hydra").setLevel(logging.WARNING)  # its launcher shows every override of a job, ours included
+        if OmegaConf.select(config, "hydra.launcher.n_jobs") == -1:  # joblib's: one thread for each core
+            config.hydra.launcher.n_jobs = plan.n_jobs
+    launcher = make_launcher()
+    for name in ("hydra", "hydra_plugins"):  # launchers show every override of a job, ours included
+        logging.getLogger(name).setLevel(logging.WARNING)
     session = os.environ.get(workers.SESSION) or uuid.uuid4().hex
     sweep = Sweep(plan, session)
     with logs.also_to(plan.folder / "sweep.log", "landuse.sweeps"):
@@ -135,6 +143,8 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
         returns = launcher.launch(jobs, initial_job_idx=claimed[0].number)
     except Exception as error:  # a launcher's worker was killed, for example
         problem = f"{type(error).__name__}: {error}"
+        for trial in claimed:
+            _wait_for(sweep.run_folder(trial.number))
     except BaseException:  # Ctrl-C or SIGTERM
         for trial in claimed:
             if not sweep.keep_result(trial.number):  # it may have come in the very last step
@@ -142,37 +152,57 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
         raise
     finally:
         logs.to_stderr()  # what follows is not the trial's
+    is_counted = False  # one process that was killed is one failure, though its launcher then gives up all of them
     for trial, ended in zip(claimed, returns, strict=True):
-        _tell(sweep, trial.number, ended, problem)
+        has_failed = _tell(sweep, trial.number, ended, problem, is_fault=ended is not None or not is_counted)
+        is_counted |= has_failed and ended is None
     sweep.publish()
 
 
-def _tell(sweep: Sweep, number: int, ended: JobReturn | None, problem: str) -> None:
+def _wait_for(run_folder: Path) -> None:
+    """Until nobody trains there: a launcher gives up at the first job that breaks, while others go on."""
+    while True:
+        try:
+            with runs.claimed(run_folder):
+                return
+        except UserError:
+            time.sleep(1)
+        except OSError:
+            return
+
+
+def _tell(sweep: Sweep, number: int, ended: JobReturn | None, problem: str, *, is_fault: bool) -> bool:
+    """Tell the study how a trial ended; whether it failed."""
     run_folder, plan = sweep.run_folder(number), sweep.plan
     error = ended._return_value if ended is not None and isinstance(ended._return_value, BaseException) else None
     if isinstance(error, PrunedError):
         sweep.prune(number)
         log.info("trial %d: %s", number, error)
-        return
+        return False
     try:
         values = read_values(run_folder, plan.objectives) if error is None else []
+    except PrunedError:  # before its process was killed
+        sweep.prune(number)
+        return False
     except (OSError, ValueError) as missing:
         problem, error = (problem if ended is None else str(missing)), None
         values = []
     if values:
         sweep.complete(number, values, read_curve(run_folder, plan.monitor))
         log.info("trial %d: %s; %s", number, _shown(plan, values), shown_params(sweep.record().trials[number].params))
-        return
-    reason = _reason(error) if error is not None else problem
-    if error is not None and not (run_folder / "error.txt").is_file():
+        return False
+    reason = _reason(error) if error is not None else problem.splitlines()[0]
+    if not (run_folder / "error.txt").is_file():
         run_folder.mkdir(parents=True, exist_ok=True)
-        (run_folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    sweep.fail(number, reason, queue_again=ended is None)
+        text = problem if error is None else "".join(traceback.format_exception(error))
+        (run_folder / "error.txt").write_text(text, encoding="utf-8")
+    sweep.fail(number, reason, is_fault=is_fault, queue_again=ended is None)
     log.warning("trial %d failed: %s", number, reason)
+    return True
 
 
 def _job_overrides(plan: Plan, number: int, config: DictConfig) -> list[str]:
-    environment = trials.environment(plan.folder, plan.storage, plan.name, number)
+    environment = trials.environment(plan.folder, plan.name, number)
     group = [] if OmegaConf.select(config, "tracking.group") else [f"tracking.group={quoted(plan.name)}"]
     return [
         *group,
@@ -197,7 +227,7 @@ def _free_memory() -> None:
 def _show_plan(plan: Plan) -> None:
     from landuse.sweeps.study import first_points
 
-    log.info("sweep       %s, in %s", plan.name, plan.storage or plan.folder)
+    log.info("sweep       %s, in %s", plan.name, shown_url(plan.storage) if plan.storage else plan.folder)
     log.info("objective   %s", ", ".join(f"{o.direction} {o.name}" for o in plan.objectives))
     for key, distribution in plan.space.describe().items():
         log.info("swept       %s: %s", key, shown_distribution(distribution))

@@ -7,23 +7,22 @@ several machines.
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
-from urllib.parse import urlsplit
-from zlib import crc32
 
 from filelock import FileLock, Timeout
 
 from landuse.errors import UserError
+from landuse.sweeps.database import DatabaseLocks, open_database, shown_url
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 JOURNAL = "study.journal"
 ONE_AT_A_TIME = -1  # the lock's number under which a study is changed; trials have theirs
-SCHEMES = ("postgresql", "postgresql+psycopg")
+SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
 
 class Locks(Protocol):
@@ -35,6 +34,10 @@ class Locks(Protocol):
 
     def release(self, number: int) -> None:
         """Give a lock back that this object holds."""
+        ...
+
+    def take_abandoned(self, numbers: Sequence[int]) -> list[int]:
+        """Take those of these locks whose holders are gone for good."""
         ...
 
 
@@ -58,35 +61,8 @@ class FileLocks:
         if number in self._held:  # else a signal came before it was taken
             self._held.pop(number).release()
 
-
-class DatabaseLocks:
-    """Advisory locks of PostgreSQL: a process that is killed, or a machine that is gone, lets go of them."""
-
-    def __init__(self, engine: Any, study_name: str) -> None:
-        self._engine, self._study = engine, crc32(study_name.encode()) - 2**31  # two signed 32-bit numbers name a lock
-        self._held: dict[int, Any] = {}
-
-    def acquire(self, number: int, *, wait: bool) -> bool:
-        from sqlalchemy import text
-
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
-        names = {"study": self._study, "number": number}
-        answer = connection.execute(text(f"SELECT {function}(:study, :number)"), names).scalar()
-        if not wait and not answer:
-            connection.close()
-            return False
-        self._held[number] = connection
-        return True
-
-    def release(self, number: int) -> None:
-        from sqlalchemy import text
-
-        if (connection := self._held.pop(number, None)) is None:  # a signal came before it was taken
-            return
-        names = {"study": self._study, "number": number}
-        connection.execute(text("SELECT pg_advisory_unlock(:study, :number)"), names)
-        connection.close()
+    def take_abandoned(self, numbers: Sequence[int]) -> list[int]:
+        return [number for number in numbers if self.acquire(number, wait=False)]
 
 
 @contextmanager
@@ -105,7 +81,7 @@ def check_url(url: str | None) -> None:
     Raises:
         UserError: says which they can.
     """
-    if url is not None and urlsplit(url).scheme not in SCHEMES:
+    if url is not None and url.partition("://")[0] not in SCHEMES:
         raise UserError(
             f"hydra.sweeper.storage={shown_url(url)}: give null for a file in the sweep's folder, or "
             "postgresql://USER@HOST/DATABASE (the password in PGPASSWORD)."
@@ -118,20 +94,7 @@ def open_storage(folder: Path, url: str | None) -> "BaseStorage":
     Raises:
         UserError: the database cannot be reached, or its driver is not installed.
     """
-    if url is None:
-        return _journal(folder)
-    from optuna.storages import RDBStorage
-    from sqlalchemy.exc import ArgumentError, OperationalError
-
-    driver = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    try:
-        # Connections that the server has closed are found out and replaced; a lock holds one for as long as a trial.
-        return RDBStorage(driver, engine_kwargs={"pool_pre_ping": True, "max_overflow": -1})
-    except ImportError as error:
-        raise UserError("PostgreSQL needs its driver: pip install 'landuse[postgres]'.") from error
-    except (OperationalError, ArgumentError) as error:
-        first = str(error.args[0] if error.args else error).strip().splitlines()[0]
-        raise UserError(f"hydra.sweeper.storage={shown_url(url)} cannot be used: {first}") from error
+    return _journal(folder) if url is None else open_database(url)
 
 
 def open_locks(folder: Path, storage: "BaseStorage", study_name: str) -> Locks:
@@ -142,12 +105,6 @@ def open_locks(folder: Path, storage: "BaseStorage", study_name: str) -> Locks:
     return (
         DatabaseLocks(backend.engine, study_name) if isinstance(backend, RDBStorage) else FileLocks(folder / ".locks")
     )
-
-
-def shown_url(url: str) -> str:
-    """Without a password."""
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
 
 
 def _journal(folder: Path) -> "BaseStorage":

@@ -131,14 +131,16 @@ class Sweep:
         """
         from optuna.trial import TrialState
 
-        self._annotate(number, curve=list(curve))
-        self._tell(number, TrialState.COMPLETE, values)
+        if self._is_ours(number):
+            self._annotate(number, curve=list(curve))
+            self._tell(number, TrialState.COMPLETE, values)
 
     def prune(self, number: int) -> None:
         """Record a trial that the pruner stopped."""
         from optuna.trial import TrialState
 
-        self._tell(number, TrialState.PRUNED)
+        if self._is_ours(number):
+            self._tell(number, TrialState.PRUNED)
 
     def fail(self, number: int, reason: str, *, is_fault: bool = True, queue_again: bool = False) -> None:
         """Record a trial that came to no end.
@@ -149,6 +151,8 @@ class Sweep:
         """
         from optuna.trial import TrialState
 
+        if not self._is_ours(number):
+            return
         error = self.run_folder(number) / "error.txt"
         if is_fault and not error.is_file():  # which has the traceback where there was an exception
             error.parent.mkdir(parents=True, exist_ok=True)
@@ -157,6 +161,14 @@ class Sweep:
         if queue_again:
             self._queue_again(self._trial(number), is_fault)
         self._tell(number, TrialState.FAIL)
+
+    def _is_ours(self, number: int) -> bool:
+        """Whether the trial is still to be told: whoever is cut off from the others for long counts as killed."""
+        if not self._trial(number).state.is_finished():
+            return True
+        log.warning("trial %d was taken for abandoned and its point queued again: this result does not count", number)
+        self._locks.release(number)
+        return False
 
     def _queue_again(self, trial: "FrozenTrial", is_fault: bool) -> None:
         queued = {other.user_attrs.get("again") for other in self._study.get_trials(deepcopy=False)}
@@ -184,12 +196,12 @@ class Sweep:
     def _take_in_abandoned(self) -> None:
         from optuna.trial import TrialState
 
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not self._locks.acquire(trial.number, wait=False):
-                continue  # somebody runs it
-            if self._trial(trial.number).state is not TrialState.RUNNING:  # it ended since the list was made
-                self._locks.release(trial.number)
-            elif not self.keep_result(trial.number):
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for number in self._locks.take_abandoned([trial.number for trial in running]):
+            trial = self._trial(number)
+            if trial.state is not TrialState.RUNNING:  # it ended since the list was made
+                self._locks.release(number)
+            elif not self.keep_result(number):
                 self._take_in_killed(trial)
 
     def keep_result(self, number: int) -> bool:

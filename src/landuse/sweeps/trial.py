@@ -11,12 +11,13 @@ from landuse.errors import PrunedError
 from landuse.sweeps.plan import build
 from landuse.sweeps.storage import open_storage
 
-FOLDER, STORAGE, STUDY, NUMBER = (f"LANDUSE_SWEEP_{name}" for name in ("FOLDER", "STORAGE", "STUDY", "TRIAL"))
+FOLDER, STUDY, NUMBER = (f"LANDUSE_SWEEP_{name}" for name in ("FOLDER", "STUDY", "TRIAL"))
+TOLD = "its sweep was interrupted, or has taken it for abandoned: the point is queued again"
 
 
-def environment(folder: Path, storage: str | None, study: str, number: int) -> dict[str, str]:
+def environment(folder: Path, study: str, number: int) -> dict[str, str]:
     """What to set for a training to be trial ``number``."""
-    return {FOLDER: str(folder.resolve()), STORAGE: storage or "", STUDY: study, NUMBER: str(number)}
+    return {FOLDER: str(folder.resolve()), STUDY: study, NUMBER: str(number)}
 
 
 def is_trial() -> bool:
@@ -33,12 +34,15 @@ class PruningObserver:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._monitor, self._num_epochs = monitor, num_epochs
+        sweeper = HydraConfig.get().sweeper  # the storage from here, as an override would show its password
         study = optuna.load_study(
             study_name=os.environ[STUDY],
-            storage=open_storage(Path(os.environ[FOLDER]), os.environ[STORAGE] or None),
-            pruner=build(HydraConfig.get().sweeper.pruner),
+            storage=open_storage(Path(os.environ[FOLDER]), sweeper.storage),
+            pruner=build(sweeper.pruner),
         )
         frozen = study.get_trials(deepcopy=False)[int(os.environ[NUMBER])]
+        if frozen.state.is_finished():  # a job of a cluster that began only now
+            raise PrunedError(TOLD)
         self._trial = optuna.trial.Trial(study, frozen._trial_id) if len(study.directions) == 1 else None
 
     def step(self, epoch: int, step: int, num_steps: int, num_images: int) -> None:
@@ -48,10 +52,15 @@ class PruningObserver:
         """Report the monitored metric.
 
         Raises:
-            PrunedError: the trial has no prospects any more.
+            PrunedError: the trial has no prospects any more, or is one that nobody waits for.
         """
         if self._trial is None:  # Optuna prunes by a single objective
             return
-        self._trial.report(record[self._monitor], record["epoch"])
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            self._trial.report(record[self._monitor], record["epoch"])
+        except UpdateFinishedTrialError as error:  # where a launcher's jobs outlive the sweep
+            raise PrunedError(TOLD) from error
         if record["epoch"] + 1 < self._num_epochs and self._trial.should_prune():  # after the last nothing is saved
             raise PrunedError(f"pruned after epoch {record['epoch'] + 1}")

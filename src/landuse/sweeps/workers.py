@@ -105,18 +105,20 @@ class _Team:
         return _Worker(slot, process, path)
 
     def watch(self) -> bool:
-        """Look after every worker; False once the sweep is at its end."""
+        """Look after every worker; False once the sweep is at its end, here and on other machines."""
+        others_run = False
         for i, worker in enumerate(self._workers):
             if worker.process.poll() is None:
                 continue
             self._sweep.take_in_abandoned()
             record = self._sweep.record()
             if self._sweep.num_to_begin(record) == 0:
+                others_run |= record.count("running") > 0  # and may be killed, so that there is more to do
                 continue
             self._sweep.raise_if_too_many_failed()  # which is why a worker ends with an error as well
             self._judge(worker, any(trial.worker == worker_name(worker.process.pid) for trial in record.trials))
             self._workers[i] = self._start(worker.slot)
-        return any(worker.process.poll() is None for worker in self._workers)
+        return others_run or any(worker.process.poll() is None for worker in self._workers)
 
     def _judge(self, worker: _Worker, has_begun: bool) -> None:
         """Say why a worker ended; give up when one after the other does without having begun a trial."""
