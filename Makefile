@@ -9,11 +9,12 @@ PYTHON_BASE ?= $(shell for p in python3.13 python3.12 python3.11 python3 python;
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 # Overrides for `make train`, for example: make train ARGS="model=resnet18 trainer.epochs=10"
 ARGS ?=
+SWEEP ?= cnn_tpe
 LOCKED := cloud dev joblib postgres slurm
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate repro test test-all lint format lock clean
+.PHONY: help setup train evaluate sweep repro test test-all lint format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1 \t\2/' | column -t -s "$$(printf '\t')"
@@ -35,6 +36,9 @@ train: setup ## train on the embedded dataset and print where everything is (ARG
 
 evaluate: setup ## open the test split of the newest run (ARGS="run=PATH ...")
 	$(PYTHON) -m landuse.evaluate $(ARGS)
+
+sweep: setup ## search for the CNN's best settings (ARGS="workers=2 n_trials=40", SWEEP=name of a recipe)
+	$(PYTHON) -m landuse.sweep name=$(SWEEP) $(ARGS)
 
 repro: setup ## run what has changed of the DVC pipeline: download, preprocess, train, evaluate
 	$(BIN)/dvc repro $(ARGS)

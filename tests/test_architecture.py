@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "landuse"
-NAMES = ("download", "evaluate", "params", "preprocess", "report", "storage", "train")
+NAMES = ("download", "evaluate", "params", "preprocess", "report", "storage", "sweep", "train")
 COMMANDS = {"landuse.cli", *(f"landuse.{name}" for name in NAMES)}
 LIBRARIES = {"hydra", "matplotlib", "omegaconf", "numpy", "torch", "torchvision", "wandb"}
 PACKAGES = {
-    f"landuse.{name}" for name in ("cloud", "config", "data", "models", "training", "evaluation", "tracking", "page")
+    f"landuse.{name}"
+    for name in ("cloud", "config", "data", "models", "training", "evaluation", "tracking", "page", "sweeps")
 }
 ALLOWED = {
     "cloud": {"landuse.config"},
@@ -20,6 +21,8 @@ ALLOWED = {
     "training": {"numpy", "torch", "landuse.config", "landuse.data", "landuse.models", "landuse.evaluation"},
     "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config", "landuse.page"},
     "page": {"matplotlib"},
+    "sweeps": {"numpy", "matplotlib", "omegaconf", "hydra", "torch"}
+    | {f"landuse.{name}" for name in ("config", "models", "page", "tracking", "training")},
     "tracking": {"torch", "wandb", "landuse.config", "landuse.data", "landuse.training"},
 }
 
@@ -53,9 +56,22 @@ def test_nobody_imports_a_command() -> None:
 
 def test_files_and_functions_stay_short() -> None:
     """About 400 lines a file and 60 a function."""
-    for path in (*SRC.rglob("*.py"), *Path(__file__).parent.rglob("*.py")):
+    plugins = SRC.parent / "hydra_plugins"
+    for path in (*SRC.rglob("*.py"), *plugins.glob("*.py"), *Path(__file__).parent.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 400, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 62, f"{path}: {node.name}"
+
+
+def test_hydra_finds_the_sweeper_and_imports_little_for_it() -> None:
+    """Hydra imports the plugin at every start of every application."""
+    plugins = SRC.parent / "hydra_plugins"
+    assert not (plugins / "__init__.py").exists()
+    for node in ast.parse((plugins / "landuse_sweeper.py").read_text(encoding="utf-8")).body:
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert all(
+            name.partition(".")[0] in ("collections", "dataclasses", "typing", "hydra", "omegaconf") for name in names
+        )

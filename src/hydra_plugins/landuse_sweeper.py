@@ -25,8 +25,8 @@ class LanduseSweeperConfig:
     pruner: Any = MISSING  # hydra/sweeper/pruner: none, median, percentile, hyperband, successive_halving
     objective: Any = None  # a metric of summary.json or a list of them; null: what trainer.monitor says
     storage: str | None = None  # null: study.journal in the sweep's folder; or postgresql://USER@HOST/DATABASE
-    study_name: str = "${hydra:runtime.choices.sweeps}"
-    n_trials: int = 20  # finished ones in all, those of earlier starts included
+    study_name: str | None = "${hydra:runtime.choices.sweeps}"
+    n_trials: int | None = None  # finished ones in all, those of earlier starts included; null: 20, or all of a grid
     n_jobs: int = 1  # trials handed to the launcher at once; more than one takes a launcher that runs them in parallel
     workers: int = 0  # processes that share the study, each with a share of the cores and a GPU; 0: this process alone
     max_failures: int = 5  # of one start; one more ends the sweep
@@ -42,8 +42,8 @@ class NonePrunerConfig:
 @dataclass
 class MedianPrunerConfig:
     _target_: str = "optuna.pruners.MedianPruner"
-    n_startup_trials: int = 5
-    n_warmup_steps: int = 0  # epochs
+    n_startup_trials: int = 4  # trials before any is pruned
+    n_warmup_steps: int = 1  # epochs before any is pruned
     interval_steps: int = 1
     n_min_trials: int = 1
 

@@ -131,15 +131,20 @@ def run_command(command: str, job: Job) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILURE)
     except Exception as error:
-        if isinstance(error, ValueError) and not has_started and (message := messages.wrong_group_value(arguments)):
-            _exit_with_message(message, wants_traceback)
-        if isinstance(error, OSError) and not has_started:  # Hydra could not make the folder
-            cure = "choose another with hydra.run.dir=PATH or outputs=PATH"
-            _exit_with_message(f"The run folder cannot be made ({error}): {cure}.", wants_traceback)
-        if (problem := _problem_of_place(error, command)) is not None:
+        problem = (not has_started and _problem_at_start(error, arguments)) or _problem_of_place(error, command)
+        if problem:
             _exit_with_message(problem, wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
+
+
+def _problem_at_start(error: Exception, arguments: list[str]) -> str | None:
+    """The message for an error of Hydra's before the job, of which it says nothing useful itself."""
+    if isinstance(error, OSError):  # Hydra could not make the folder
+        return f"The run folder cannot be made ({error}): choose another with hydra.run.dir=PATH or outputs=PATH."
+    if isinstance(error, ValueError) and "Only one of --run" in str(error):
+        return "Leave out --multirun where --cfg or --info show the configuration."
+    return messages.wrong_group_value(arguments) if isinstance(error, ValueError) else None
 
 
 def _write_error(folder: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from landuse.config.folders import recipes
 
 OWN_KEYS = ("workers", "n_trials", "max_failures", "storage", "study_name", "dry_run")  # of hydra.sweeper
+SHOWING = ("--cfg", "-c", "--info", "-i")  # Hydra's, which show the configuration instead of running anything
 USAGE = "usage: python -m landuse.sweep name=RECIPE [workers=N] [n_trials=N] [dry_run=true] [KEY=VALUE ...]"
 
 
@@ -26,12 +27,13 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
         text = f"{USAGE}\n\nRecipes: {', '.join(recipes())}"
         print(text if is_help else f"error: no recipe is named.\n{text}", file=sys.stdout if is_help else sys.stderr)
         sys.exit(0 if is_help else 2)
-    translated = ["--multirun", f"+sweeps={names[-1]}"]
+    is_shown = any(argument.partition("=")[0] in SHOWING for argument in arguments)
+    translated = [*([] if is_shown else ["--multirun"]), f"+sweeps={names[-1]}"]
     if not any(argument.startswith("workers=") for argument in arguments):
         translated.append("hydra.sweeper.workers=1")
     for argument in arguments:
         key = argument.partition("=")[0]
-        if key != "name":
+        if key != "name" and argument not in ("-m", "--multirun"):
             translated.append(f"hydra.sweeper.{argument}" if key in OWN_KEYS else argument)
     return translated
 

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from landuse.config.folders import config_dir, run_folder
+from landuse.config.folders import run_folder
 from landuse.config.messages import explain, unknown_key, wrong_choice
 from landuse.config.schema import MODEL_KINDS, Config, ModelConfig
 from landuse.errors import UserError
@@ -20,7 +20,6 @@ from landuse.models.names import TORCHVISION_CLASSIFIERS
 def register() -> None:
     """Tell Hydra the schema, every torchvision classifier as a choice of ``model``, and how run folders are named."""
     OmegaConf.register_resolver("run_folder", run_folder, replace=True)
-    OmegaConf.register_resolver("recipes_root", lambda: str(config_dir().parent), replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for kind, node in MODEL_KINDS.items():

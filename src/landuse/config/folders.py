@@ -17,9 +17,8 @@ def config_dir() -> Path:
 
 
 def recipes() -> list[str]:
-    """The names of the sweeps that ``+sweeps=`` can choose, those of the current folder included."""
-    places = (Path("sweeps"), config_dir().parent / "sweeps", config_dir() / "sweeps")
-    return sorted({path.stem for place in places for path in place.glob("*.yaml")})
+    """The names of the sweeps that ``+sweeps=`` can choose without a ``--config-dir``."""
+    return sorted(path.stem for path in (config_dir() / "sweeps").glob("*.yaml"))
 
 
 def run_folder(outputs: str, command: str, *names: str) -> str:

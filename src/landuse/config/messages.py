@@ -62,6 +62,9 @@ def _known(text: str, key: str, recipe: str | None) -> str | None:
     typed = re.search(r"Value '(.*?)' (?:of type|is not)", text) or re.search(r"override [^~\s]\S*?=(.*)", text)
     if match := re.search(r"Invalid value '?(.*?)'?, expected one of \[(.*?)\]", text):
         return where + wrong_choice(key, match[1], re.findall(r"'([^']*)'", match[2]))
+    if key.startswith("hydra.") and (match := re.search(r"Value '(.*?)' .*(Integer|Float|bool)\b", text)):
+        kind = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}[match[2]]
+        return f"{key}={match[1]}: must be {kind}."
     if "delet" in text:  # ~key: Hydra's own words are good
         return None
     if form := _form(_types().get(re.sub(r"\[\d+\]$", "", key)), is_item=key.endswith("]")):
@@ -86,6 +89,8 @@ def wrong_group_value(arguments: Iterable[str]) -> str | None:
         key, equals, value = argument.lstrip("+").partition("=")
         if equals and not key:
             return _unreadable(argument)
+        if equals and key.startswith("hydra/") and not _is_name(value):
+            return f"{key}={value}: give the name of a choice, such as none."
         if equals and key in GROUPS and not _is_name(value):
             return wrong_choice(key, value, sorted(path.stem for path in (config_dir() / key).glob("*.yaml")))
     return None
@@ -142,6 +147,9 @@ def unknown_key(key: str, model: type[ModelConfig] | None = None) -> str:
         return f"Unknown configuration key '{key}': it belongs to models of kind {' and '.join(kinds)}. {own}"
     if key.startswith("model.params."):
         return f"'{key}' adds an argument to the model: write it as +{key}=..."
+    if key.startswith(("hydra.sweeper.sampler.", "hydra.sweeper.pruner.")):
+        group = "/".join(key.split(".")[:3])
+        return f"Unknown configuration key '{key}': the chosen {group} has no such key. Take a recipe without it."
     pool = [name for name in (*all_keys(), *GROUPS) if name != key]
     section, _, leaf = key.rpartition(".")
     similar = difflib.get_close_matches(leaf, {name.rpartition(".")[2] for name in pool}, n=2)

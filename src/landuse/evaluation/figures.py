@@ -2,13 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landuse.evaluation.metrics import ClassReport, ReliabilityBin
-from landuse.page.drawing import BLUE, GREEN, GRID, INK, MUTED, ORANGE, ORANGE_TEXT, SKY, WIDTH, drawing, shortened
+from landuse.page.drawing import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    ORANGE_TEXT,
+    SKY,
+    WIDTH,
+    drawing,
+    percent_axis,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +57,7 @@ def curves(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int |
             if best_epoch is not None:
                 axes.axvline(best_epoch + 1, color=ORANGE, linewidth=1, linestyle=":")
         all_axes[0].legend(loc="lower right", bbox_to_anchor=(1.02, 1), ncols=2, borderaxespad=0.2)
-        _percent_axis(all_axes[1].yaxis)
+        percent_axis(all_axes[1].yaxis)
         all_axes[2].yaxis.set_major_formatter("{x:g}")
         all_axes[2].set_xlabel("epoch")
         all_axes[2].xaxis.get_major_locator().set_params(integer=True)
@@ -110,7 +123,7 @@ def reliability(bins: Sequence[ReliabilityBin], ece: float, path: Path) -> None:
         bottom.bar(centres, counts / counts.sum(), width, color=MUTED)
         bottom.set(xlabel="confidence", ylabel="images")
         for axis in (top.yaxis, bottom.yaxis, bottom.xaxis):
-            _percent_axis(axis)
+            percent_axis(axis)
 
 
 def per_class(scores: Mapping[str, ClassReport], path: Path) -> None:
@@ -132,7 +145,7 @@ def per_class(scores: Mapping[str, ClassReport], path: Path) -> None:
         axes.set(xlim=(0, 1), ylim=(-0.6, len(ordered) - 0.4))
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-        _percent_axis(axes.xaxis)
+        percent_axis(axes.xaxis)
         axes.legend(
             handles=[bars, precision, recall],
             loc="lower left",
@@ -206,12 +219,6 @@ def _draw_grid(axes: "Axes", num_classes: int) -> None:
     edges = np.arange(num_classes + 1) - 0.5
     axes.hlines(edges, edges[0], edges[-1], color=GRID, linewidth=0.6)
     axes.vlines(edges, edges[0], edges[-1], color=GRID, linewidth=0.6)
-
-
-def _percent_axis(axis: Any) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:

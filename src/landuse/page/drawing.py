@@ -16,7 +16,7 @@ from landuse.files import replacing
 if TYPE_CHECKING:  # matplotlib takes half a second to import; only those who draw pay for it
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, SKY = "#0072B2", "#D55E00", "#009E73", "#56B4E9"
+BLUE, ORANGE, GREEN, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7"
 ORANGE_TEXT = "#a84300"  # the same hue, dark enough to read on white
 INK, MUTED, GRID = "#1b2733", "#5b6875", "#dfe4e8"
 STYLE: dict[Any, Any] = {
@@ -83,6 +83,13 @@ def _png(figure: "Figure") -> bytes:
         if len(content) < MAX_BYTES:
             break
     return content
+
+
+def percent_axis(axis: Any) -> None:
+    """Write the shares of an axis as percentages."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
 
 
 def shortened(name: str, length: int) -> str:

@@ -2,7 +2,8 @@
 
 import base64
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal
 
 from landuse.page.markup import Html, tag
@@ -32,6 +33,17 @@ def names_table(label: str, pairs: Iterable[tuple[str, str]]) -> Html:
     """A table of two columns, a name and its value."""
     rows = (tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in pairs)
     return tag("table", tag("tbody", *rows), class_="names", aria_label=label)
+
+
+def fact_list(pairs: Mapping[str, str]) -> Html:
+    """Names and values side by side, at a glance."""
+    return tag("dl", *(tag("div", tag("dt", key), tag("dd", value)) for key, value in pairs.items()), class_="facts")
+
+
+def navigation(sections: Mapping[str, str]) -> Html:
+    """Links to sections; ``sections``: anchor -> heading."""
+    links = (tag("li", tag("a", heading, href=f"#{anchor}")) for anchor, heading in sections.items())
+    return tag("nav", tag("ul", *links), aria_label="Sections")
 
 
 def number_cell(text: str) -> Html:
@@ -64,6 +76,11 @@ def figure(
     )
     shown = scrolled("Wide figure", image) if kind == "wide chart" else image
     return tag("figure", shown, tag("figcaption", caption), class_=kind)
+
+
+def png(path: Path) -> bytes | None:
+    """The content of a figure's file, or None where it was not drawn."""
+    return path.read_bytes() if path.is_file() else None
 
 
 def scrolled(label: str, content: Html) -> Html:

@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 
 from landuse.config import compose
 from landuse.files import replacing
-from landuse.runs import comparable, read_config, to_tree
-from landuse.sweeps.plan import MAY_DIFFER, Plan
+from landuse.runs import comparable, to_tree
+from landuse.sweeps.plan import MAY_DIFFER, Plan, trial_config
 from landuse.sweeps.records import TrialRecord, shown_values
 
 GROUPS = ("model", "data", "augment", "trainer")  # hardware and tracking are the machine's and the user's
@@ -23,11 +23,12 @@ def write_best(trial: TrialRecord, config: DictConfig, loader: Any, plan: Plan) 
     """
     from hydra import compose as hydra_compose
 
-    choices = loader.load_sweep_config(config, plan.space.overrides(trial.params)).hydra.runtime.choices
+    overrides = plan.space.overrides(trial.params)  # not the run's config.yaml, which people may have removed
+    choices = loader.load_sweep_config(config, overrides).hydra.runtime.choices
     chosen = {group: choices[group] for group in GROUPS}
     composed = hydra_compose("config", [f"{group}={choice}" for group, choice in chosen.items()])
     default = comparable(to_tree(compose.to_config(composed)))
-    content = comparable(read_config(plan.folder / "trials" / str(trial.number)))
+    content = comparable(to_tree(trial_config(config, loader, overrides)))
     own: dict[str, Any] = {}
     for key, value in content.items():
         if value != default.get(key) and not key.startswith((*MAY_DIFFER, "model.kind")):

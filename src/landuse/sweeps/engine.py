@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import re
 import shlex
 import sys
 import time
@@ -25,7 +24,8 @@ from landuse.sweeps.best import write_best
 from landuse.sweeps.database import shown_url
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, make_plan
-from landuse.sweeps.records import SweepRecord, shown_params, shown_values
+from landuse.sweeps.records import SweepRecord, repeats, shown_params, shown_values
+from landuse.sweeps.space import quoted, shown_distribution
 from landuse.sweeps.study import Sweep
 from landuse.tracking import logs
 
@@ -78,6 +78,7 @@ def run(
             else:
                 _run_trials(sweep, launcher, config)
         finally:
+            sweep.publish()
             finish(sweep.record(), config, loader, plan)
     best = sweep.record().best()
     return best[0].values[0] if best else None
@@ -88,10 +89,11 @@ def _run_trials(sweep: Sweep, launcher: Any, config: DictConfig) -> None:
         for trial in claimed:
             log.info("trial %d begins: %s", trial.number, shown_params(trial.params))
         _launch(sweep, launcher, claimed, config)
+        _free_memory()
 
 
 def finish(record: SweepRecord, config: DictConfig, loader: Any, plan: Plan) -> None:
-    """Write the leaderboard, the best trial as a recipe, and the report; say how it went and how it goes on."""
+    """Write the best trial as a recipe and the report; say how it went and how it goes on."""
     from landuse.sweeps.report import write_report
 
     logs.to_stderr()
@@ -103,6 +105,8 @@ def finish(record: SweepRecord, config: DictConfig, loader: Any, plan: Plan) -> 
     for failed in (trial for trial in record.trials if trial.state == "failed"):
         log.warning("failed      trial %d: %s (%s/error.txt)", failed.number, failed.reason, failed.run)
     log.info("%s of %d trials finished (%s)", record.num_finished, record.n_trials, counts or "none begun")
+    for repeat in repeats(record):
+        log.info("over seeds  %s", repeat)
     retrain = None
     if best := record.best():
         write_best(best[0], config, loader, plan)
@@ -143,11 +147,11 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
             _wait_for(sweep.run_folder(trial.number))
     except BaseException:  # Ctrl-C or SIGTERM
         for trial in claimed:
-            sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
+            if not sweep.keep_result(trial.number):  # it may have come in the very last step
+                sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
         raise
     finally:
         logs.to_stderr()  # what follows is not the trial's
-        _free_memory()
     is_counted = False  # one process that was killed is one failure, though its launcher then gives up all of them
     for trial, ended in zip(claimed, returns, strict=True):
         has_failed = _tell(sweep, trial.number, ended, problem, is_fault=ended is not None or not is_counted)
@@ -177,6 +181,9 @@ def _tell(sweep: Sweep, number: int, ended: JobReturn | None, problem: str, *, i
         return False
     try:
         values = read_values(run_folder, plan.objectives) if error is None else []
+    except PrunedError:  # before its process was killed
+        sweep.prune(number)
+        return False
     except (OSError, ValueError) as missing:
         problem, error = (problem if ended is None else str(missing)), None
         values = []
@@ -205,13 +212,6 @@ def _job_overrides(plan: Plan, number: int, config: DictConfig) -> list[str]:
     ]
 
 
-def quoted(text: str) -> str:
-    """A text as the value of an override."""
-    if re.fullmatch(r"[\w./:@-]+", text):
-        return text
-    return "'" + text.replace("\\'", "\\\\'").replace("'", "\\'") + "'"
-
-
 def _reason(error: BaseException) -> str:
     text = explain(error) if isinstance(error, Exception) else str(error)
     return f"{type(error).__name__}: {text}".strip(": \n")
@@ -229,8 +229,8 @@ def _show_plan(plan: Plan) -> None:
 
     log.info("sweep       %s, in %s", plan.name, shown_url(plan.storage) if plan.storage else plan.folder)
     log.info("objective   %s", ", ".join(f"{o.direction} {o.name}" for o in plan.objectives))
-    for key, distribution in plan.space.distributions.items():
-        log.info("swept       %s: %s", key, distribution)
+    for key, distribution in plan.space.describe().items():
+        log.info("swept       %s: %s", key, shown_distribution(distribution))
     log.info("fixed       %s", " ".join(plan.space.fixed))
     epochs = plan.base.get("trainer.epochs")
     total = f", at most {plan.n_trials * epochs} epochs" if isinstance(epochs, int) else ""

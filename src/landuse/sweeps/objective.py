@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from landuse.errors import UserError
+from landuse.errors import PrunedError, UserError
 
 Direction = Literal["maximize", "minimize"]
+LATENCY = "latency_ms"
 # Of summary.json; of those that a run monitors, the value of its best epoch.
 DIRECTIONS: dict[str, Direction] = {
     "val/accuracy": "maximize",
     "val/loss": "minimize",
     "parameters": "minimize",
     "train_seconds": "minimize",
-    "latency_ms": "minimize",
+    LATENCY: "minimize",  # of one image; not in the summary, but measured when it is asked for
     "images_per_second": "maximize",
 }
 MONITORED = ("val/accuracy", "val/loss")  # values of trainer.monitor
@@ -44,7 +45,7 @@ def objectives(named: Any, monitor: str) -> list[Objective]:
     Raises:
         UserError: no such metric, one named twice, or one that a run could monitor but does not.
     """
-    names = [monitor] if named is None else [named] if isinstance(named, str) else list(named)
+    names = [monitor] if named is None else [str(name) for name in (named if isinstance(named, list) else [named])]
     for name in names:
         if name not in DIRECTIONS:
             raise UserError(f"hydra.sweeper.objective={name}: no such metric. Choose from {', '.join(DIRECTIONS)}.")
@@ -61,18 +62,30 @@ def read_values(run: Path, objectives: Sequence[Objective]) -> list[float]:
     """The values that a finished run reached.
 
     Raises:
-        ValueError: the run is not finished, or lacks a metric or has it without a finite value.
+        PrunedError: the run was stopped early.
+        ValueError: it is not finished, or lacks a metric or has it without a finite value.
     """
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    if summary.get("status") == "pruned":
+        raise PrunedError(f"pruned after epoch {summary.get('epochs')}")
     if summary.get("status") != "completed":
         raise ValueError(f"the run ended as {summary.get('status')}")
     values = []
     for objective in objectives:
-        value = summary.get(objective.name)
+        value = _latency(run) if objective.name == LATENCY else summary.get(objective.name)
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{objective.name} is {value} in {run / 'summary.json'}")
         values.append(float(value))
     return values
+
+
+def _latency(run: Path) -> float:
+    from landuse.sweeps.latency import measure
+
+    try:
+        return measure(run)
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 def read_curve(run: Path, monitor: str) -> list[float]:

@@ -1,6 +1,7 @@
 """A study's trials as plain records, ranked, and as leaderboard.csv."""
 
 import csv
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,8 +10,10 @@ from typing import Any, Literal
 
 from landuse.files import replacing
 from landuse.sweeps.objective import Objective
+from landuse.sweeps.space import override_value
 
 State = Literal["complete", "pruned", "failed", "interrupted", "running", "waiting"]
+SEED = "seed"
 RANKED: tuple[State, ...] = ("complete", "pruned", "running", "waiting", "interrupted", "failed")
 
 
@@ -81,6 +84,38 @@ class SweepRecord:
         return not is_worse and any(objective.is_better(a, b) for objective, a, b in pairs)
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """The same configuration with several seeds."""
+
+    params: dict[str, Any]  # without the seed
+    values: list[float]  # of the first objective
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the sample."""
+        return statistics.stdev(self.values)
+
+    def __str__(self) -> str:
+        shown = shown_params(self.params)
+        return f"{self.mean:.4f} \u00b1 {self.spread:.4f} (standard deviation, n = {len(self.values)}) {shown}".strip()
+
+
+def repeats(record: SweepRecord) -> list[Repeat]:
+    """Configurations that completed with two seeds or more, the best mean first; empty unless ``seed`` is swept."""
+    found: dict[str, Repeat] = {}
+    for trial in record.trials:
+        if SEED in trial.params and trial.state == "complete":
+            params = {key: value for key, value in trial.params.items() if key != SEED}
+            found.setdefault(str(params), Repeat(params, [])).values.append(trial.values[0])
+    several = [repeat for repeat in found.values() if len(repeat.values) > 1]
+    return sorted(several, key=lambda repeat: repeat.mean, reverse=record.objectives[0].direction == "maximize")
+
+
 def write_leaderboard(record: SweepRecord, path: Path) -> None:
     """``trial,state,value,epochs,seconds,run``, then a column a swept key, then one a further objective."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -90,7 +125,7 @@ def write_leaderboard(record: SweepRecord, path: Path) -> None:
         for trial in record.ranked():
             values = [f"{value:.6g}" for value in trial.values] or [""] * len(record.objectives)
             seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
-            params = [trial.params.get(key, "") for key in record.keys]
+            params = [override_value(trial.params[key]) if key in trial.params else "" for key in record.keys]
             writer.writerow(
                 [trial.number, trial.state, values[0], trial.epochs, seconds, trial.run, *params, *values[1:]]
             )
@@ -99,7 +134,8 @@ def write_leaderboard(record: SweepRecord, path: Path) -> None:
 def shown_params(params: Mapping[str, Any]) -> str:
     """``key=value key=value``, numbers shortened."""
     return " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={override_value(value)}"
+        for key, value in params.items()
     )
 
 

@@ -6,6 +6,7 @@ choice(a,b), range(1,8), interval(0,1), tag(log, interval(1e-4, 1e-1)), int(inte
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Space:
         """For every key its distribution as text, by which a study that goes on is compared."""
         from optuna.distributions import distribution_to_json
 
-        return {key: distribution_to_json(item) for key, item in sorted(self.distributions.items())}
+        return {key: distribution_to_json(item) for key, item in self.distributions.items()}
 
 
 def parse_space(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
@@ -43,40 +44,68 @@ def parse_space(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
     from hydra.errors import OverrideParseException
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
-    typed = {argument.partition("=")[0] for argument in arguments}
-    lines = [f"{key}={value}" for key, value in params.items() if str(key) not in typed]
-    try:
-        distributions, fixed, deletions = create_params_from_overrides([*lines, *arguments])
-    except OverrideParseException as error:
-        raise UserError(
-            f"Cannot read what is swept, '{error.override}': write KEY: choice(a,b), range(1,8), interval(0,1) or "
-            "tag(log, interval(1e-4, 1e-1))."
-        ) from error
-    except (ValueError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"hydra.sweeper.params cannot be swept: {error}") from error
-    if not distributions:
+    last = {argument.partition("=")[0]: argument for argument in arguments}  # as Hydra takes it
+    lines = [f"{key}={'null' if value is None else value}" for key, value in params.items() if str(key) not in last]
+    space = Space({}, [])
+    for line in (*lines, *last.values()):
+        try:
+            distributions, fixed, deletions = create_params_from_overrides([line])
+        except OverrideParseException as error:
+            raise UserError(
+                f"Cannot read what is swept, '{line}': write KEY: choice(a,b), range(1,8), interval(0,1) or "
+                "tag(log, interval(1e-4, 1e-1)); with null among the values, a list without choice(), as in 0.1,null."
+            ) from error
+        except (ValueError, AssertionError, NotImplementedError) as error:
+            raise UserError(f"{line} cannot be swept: {str(error) or 'write out its values, as in KEY=a,b'}") from error
+        space.distributions.update(distributions)
+        space.fixed.extend([*(f"{key}={value}" for key, value in fixed.items()), *deletions])
+    if not space.distributions:
         raise UserError("Nothing is swept: give hydra.sweeper.params in the recipe, or KEY=a,b on the command line.")
-    return Space(distributions, [*(f"{key}={value}" for key, value in fixed.items()), *deletions])
+    return space
 
 
 def override_value(value: Any) -> str:
-    """A value as it is written in an override."""
-    return "null" if value is None else str(value)
+    """A value as it is written in an override: a text that means several there, or nothing, is put into quotes."""
+    if value is None:
+        return "null"
+    return quoted(value) if isinstance(value, str) and not _is_one_value(value) else str(value)
 
 
-def grid_points(space: Space) -> list[dict[str, Any]]:
+def quoted(text: str) -> str:
+    """A text as the value of an override."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return text if re.fullmatch(r"[\w./:@-]+", text, re.ASCII) else QuotedString(text, Quote.single).with_quotes()
+
+
+def _is_one_value(text: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return not OverridesParser.create().parse_override(f"key={text}").is_sweep_override()
+    except HydraException:
+        return False
+
+
+def grid_points(space: Space) -> Iterator[dict[str, Any]]:
     """Every combination of values, the last key changing fastest.
 
     Raises:
         UserError: a key has no finite number of values.
     """
     columns = {key: _values(key, distribution) for key, distribution in space.distributions.items()}
-    return [dict(zip(columns, point, strict=True)) for point in itertools.product(*columns.values())]
+    return (dict(zip(columns, point, strict=True)) for point in itertools.product(*columns.values()))
+
+
+def grid_size(space: Space) -> int:
+    """The number of :func:`grid_points`."""
+    return math.prod(len(_values(key, distribution)) for key, distribution in space.distributions.items())
 
 
 def _values(key: str, distribution: Any) -> Sequence[Any]:
     if hasattr(distribution, "choices"):
-        return list(distribution.choices)
+        return list(dict.fromkeys(distribution.choices))
     step = distribution.step
     if step is None or distribution.log:
         raise UserError(f"{key}: a grid needs choice(...) or range(start,stop,step), and no interval.")
@@ -121,6 +150,6 @@ def shown_distribution(text: str) -> str:
     """``FloatDistribution(low=0.0001, high=0.1, log=True)`` from its JSON."""
     content = json.loads(text)
     attributes = ", ".join(
-        f"{key}={value}" for key, value in content["attributes"].items() if value not in (None, False)
+        f"{key}={value}" for key, value in content["attributes"].items() if value is not None and value is not False
     )
     return f"{content['name'].removesuffix('Distribution').lower()}({attributes})"

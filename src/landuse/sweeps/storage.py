@@ -58,7 +58,8 @@ class FileLocks:
         return True
 
     def release(self, number: int) -> None:
-        self._held.pop(number).release()
+        if number in self._held:  # else a signal came before it was taken
+            self._held.pop(number).release()
 
     def take_abandoned(self, numbers: Sequence[int]) -> list[int]:
         return [number for number in numbers if self.acquire(number, wait=False)]
@@ -67,8 +68,8 @@ class FileLocks:
 @contextmanager
 def exclusive(locks: Locks) -> Iterator[None]:
     """Let nobody else change the study in the meantime."""
-    locks.acquire(ONE_AT_A_TIME, wait=True)
     try:
+        locks.acquire(ONE_AT_A_TIME, wait=True)
         yield
     finally:
         locks.release(ONE_AT_A_TIME)
@@ -111,7 +112,13 @@ def _journal(folder: Path) -> "BaseStorage":
     from optuna.storages.journal import JournalFileBackend
 
     path = folder / JOURNAL
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged and cannot be read ({error}): remove the lines from there on, or choose another "
+            "hydra.sweeper.study_name=NAME."
+        ) from error
 
 
 class _JournalLock:
@@ -127,8 +134,12 @@ class _JournalLock:
 
     def acquire(self) -> bool:
         self._thread.acquire()
-        self._file.acquire()
-        _cut_half_line(self._path)
+        try:
+            self._file.acquire()
+            _cut_half_line(self._path)
+        except BaseException:  # a signal, for example: what is recorded because of it needs the lock
+            self.release()
+            raise
         return True
 
     def release(self) -> None:

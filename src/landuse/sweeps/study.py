@@ -5,17 +5,16 @@ both end with their process. A trial that is running while nobody holds its lock
 its result is read from the run folder, and otherwise it is recorded as failed and its point is queued again.
 """
 
-import hashlib
+import itertools
 import json
 import logging
 import os
 import socket
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landuse.errors import SweepFailedError, UserError
+from landuse.errors import PrunedError, SweepFailedError, UserError
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, build
 from landuse.sweeps.records import State, SweepRecord, TrialRecord, write_leaderboard
@@ -47,7 +46,6 @@ class Sweep:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         plan.folder.mkdir(parents=True, exist_ok=True)
         storage = open_storage(plan.folder, plan.storage)
         self.plan, self._session = plan, session
@@ -57,9 +55,19 @@ class Sweep:
                 study_name=plan.name, storage=storage, pruner=build(plan.pruner),
                 directions=[objective.direction for objective in plan.objectives], load_if_exists=True,
             )  # fmt: skip
+            self._require_own_runs()
             self._agree()
             if plan.is_grid:
                 self._queue_grid()
+
+    def _require_own_runs(self) -> None:
+        """Refuse the runs of a study that is gone: no trial may touch or answer for them."""
+        trials = self.plan.folder / "trials"
+        if any(trials.glob("*")) and not self._study.get_trials(deepcopy=False):
+            raise UserError(
+                f"{trials} has runs of a study that is gone: bring it back, choose another "
+                "hydra.sweeper.study_name=NAME, or remove the folder."
+            )
 
     def _agree(self) -> None:
         """Write down what the study is of, or compare."""
@@ -81,8 +89,15 @@ class Sweep:
                 )
 
     def _queue_grid(self) -> None:
-        for point in grid_points(self.plan.space):
-            self._study.enqueue_trial(point, skip_if_exists=True)
+        """Queue the points that were neither queued before nor, unless in this very start, failed."""
+        known = {
+            json.dumps(_point(trial), sort_keys=True)
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.state.name != "FAIL" or trial.user_attrs.get("session") == self._session
+        }
+        for point in itertools.islice(grid_points(self.plan.space), self.plan.n_trials):
+            if json.dumps(point, sort_keys=True) not in known:
+                self._study.enqueue_trial(point)
 
     def claim(self) -> "Trial | None":
         """The next trial, for this process to run; None when enough have finished or are being run.
@@ -94,18 +109,19 @@ class Sweep:
             self._take_in_abandoned()
             record = self.record()
             self.raise_if_too_many_failed()
-            if record.num_finished + record.count("running") >= self.plan.n_trials or self.is_exhausted(record):
+            if self.num_to_begin(record) == 0:
                 return None
-            self._study.sampler = _sampler(self.plan, sum(trial.state != "waiting" for trial in record.trials))
+            self._study.sampler = self.plan.new_sampler(sum(trial.state != "waiting" for trial in record.trials))
             trial = self._study.ask(fixed_distributions=self.plan.space.distributions)
             self._locks.acquire(trial.number, wait=True)
             trial.set_user_attr("session", self._session)
-            trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+            trial.set_user_attr("worker", worker_name(os.getpid()))
             return trial
 
-    def is_exhausted(self, record: SweepRecord) -> bool:
-        """Whether every point of a grid has been begun."""
-        return self.plan.is_grid and not record.count("waiting")
+    def num_to_begin(self, record: SweepRecord) -> int:
+        """How many trials are to be begun if all that run now come to their end; of a grid, points that wait."""
+        missing = max(0, record.n_trials - record.num_finished - record.count("running"))
+        return min(missing, record.count("waiting")) if self.plan.is_grid else missing
 
     def complete(self, number: int, values: Sequence[float], curve: Sequence[float]) -> None:
         """Record a trial that came to its end.
@@ -130,14 +146,18 @@ class Sweep:
         """Record a trial that came to no end.
 
         Args:
-            is_fault: it counts among the failures; else it was interrupted.
+            is_fault: it counts among the failures, and its folder says why; else it was interrupted.
             queue_again: its point is to be tried again.
         """
         from optuna.trial import TrialState
 
         if not self._is_ours(number):
             return
-        self._annotate(number, reason=reason[:MAX_REASON], is_fault=is_fault)
+        error = self.run_folder(number) / "error.txt"
+        if is_fault and not error.is_file():  # which has the traceback where there was an exception
+            error.parent.mkdir(parents=True, exist_ok=True)
+            error.write_text(reason + "\n", encoding="utf-8")
+        self._annotate(number, reason=" ".join(reason.split())[:MAX_REASON], is_fault=is_fault)
         if queue_again:
             self._queue_again(self._trial(number), is_fault)
         self._tell(number, TrialState.FAIL)
@@ -176,17 +196,27 @@ class Sweep:
     def _take_in_abandoned(self) -> None:
         from optuna.trial import TrialState
 
-        running = {t.number: t for t in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-        for number in self._locks.take_abandoned(list(running)):
-            trial = running[number]
-            run = self.run_folder(trial.number)
-            try:
-                values = read_values(run, self.plan.objectives)
-            except (OSError, ValueError):
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for number in self._locks.take_abandoned([trial.number for trial in running]):
+            trial = self._trial(number)
+            if trial.state is not TrialState.RUNNING:  # it ended since the list was made
+                self._locks.release(number)
+            elif not self.keep_result(number):
                 self._take_in_killed(trial)
-            else:
-                log.info("trial %d had finished when its process was killed: its result is kept", trial.number)
-                self.complete(trial.number, values, read_curve(run, self.plan.monitor))
+
+    def keep_result(self, number: int) -> bool:
+        """Record a trial by what its run folder says, whatever became of its process; False where it has no result."""
+        run = self.run_folder(number)
+        try:
+            values = read_values(run, self.plan.objectives)
+        except PrunedError:
+            self.prune(number)
+        except (OSError, ValueError):
+            return False
+        else:
+            self.complete(number, values, read_curve(run, self.plan.monitor))
+        log.info("trial %d had come to its end already: its result is kept", number)
+        return True
 
     def _take_in_killed(self, trial: "FrozenTrial") -> None:
         is_fault = trial.user_attrs.get("session") == self._session  # else all of the sweep was stopped with it
@@ -249,41 +279,29 @@ class Sweep:
         )
 
 
+def worker_name(process_id: int) -> str:
+    """By which a process of this machine is known to all that work on the study."""
+    return f"{socket.gethostname()}:{process_id}"
+
+
 def first_points(plan: Plan, count: int) -> list[dict[str, Any]]:
     """The points that a new study of this plan begins with, by one worker."""
     import optuna
 
     if plan.is_grid:
-        return grid_points(plan.space)[:count]
+        return list(itertools.islice(grid_points(plan.space), min(count, plan.n_trials)))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=[objective.direction for objective in plan.objectives])
     points = []
     for number in range(min(count, plan.n_trials)):
-        study.sampler = _sampler(plan, number)
+        study.sampler = plan.new_sampler(number)
         points.append(study.ask(fixed_distributions=plan.space.distributions).params)
     return points
 
 
-def _sampler(plan: Plan, num_started: int) -> Any:
-    """Seeded anew for each trial, from the sampler's seed and how many were started before.
-
-    Thus a sweep that goes on proposes neither what it has proposed before nor anything that depends on when it was
-    interrupted.
-    """
-    import optuna
-
-    if plan.is_grid:
-        return optuna.samplers.RandomSampler()  # is not asked: every point is queued
-    seed = plan.sampler.get("seed")
-    if seed is None:
-        return build(plan.sampler)
-    mixed = hashlib.sha256(f"{seed}:{num_started}".encode()).digest()
-    return build(plan.sampler, seed=int.from_bytes(mixed[:4], "big"))
-
-
 def _point(trial: "FrozenTrial") -> dict[str, Any]:
-    """What was chosen for it, or what was queued while it waits or was killed before it began."""
-    return trial.params or dict(trial.system_attrs.get("fixed_params", {}))
+    """What was chosen for it, or was queued where its process was killed before all of it was taken up."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def _difference(attribute: str, then: dict[str, Any], now: dict[str, Any]) -> str:

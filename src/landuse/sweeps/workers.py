@@ -13,14 +13,15 @@ from pathlib import Path
 
 from landuse.errors import SweepFailedError
 from landuse.sweeps.board import Board
-from landuse.sweeps.study import Sweep
+from landuse.sweeps.study import Sweep, worker_name
 
 log = logging.getLogger(__name__)
 
-SESSION = "LANDUSE_SWEEP_SESSION"  # set in workers: one start of a sweep, by which failures are counted
+# Set in workers: one start of a sweep, by which failures are counted, and the process that watches them.
+SESSION, PARENT = "LANDUSE_SWEEP_SESSION", "LANDUSE_SWEEP_PARENT"
 POLL_S = 0.5
 GRACE_S = 60.0  # to write a checkpoint after a signal, before being killed
-MAX_FALSE_STARTS = 3  # workers that end without having trained anything
+MAX_FALSE_STARTS = 3  # of each worker, on average, without any that begins a trial
 TAIL = 15  # lines of a worker's log that are shown
 
 
@@ -38,7 +39,7 @@ def is_worker() -> bool:
 
 def end_with_the_parent() -> None:
     """Have this worker interrupt itself once the process that started it is gone, however that ended."""
-    parent = os.getppid()
+    parent = int(os.environ[PARENT])  # it may be gone already
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -76,14 +77,21 @@ def supervise(sweep: Sweep, session: str, count: int, device: str) -> None:
 
 class _Team:
     def __init__(self, sweep: Sweep, session: str, count: int, device: str) -> None:
+        sweep.take_in_abandoned()
+        count = min(count, sweep.num_to_begin(sweep.record()))
         self._sweep, self._session, self._count = sweep, session, count
         self._gpus = visible_gpus() if device in ("auto", "cuda") else []
-        self._num_false_starts, self._num_begun = 0, 0
+        self._num_false_starts = 0
         self._workers = [self._start(slot) for slot in range(count)]
 
     def _start(self, slot: int) -> _Worker:
         cores = share_of_cores(slot, self._count)
-        environment = {**os.environ, SESSION: self._session, "OMP_NUM_THREADS": str(len(cores))}
+        environment = {
+            **os.environ,
+            SESSION: self._session,
+            PARENT: str(os.getpid()),
+            "OMP_NUM_THREADS": str(len(cores)),
+        }
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         path = self._sweep.plan.folder / f"worker-{slot}.log"
@@ -104,23 +112,21 @@ class _Team:
                 continue
             self._sweep.take_in_abandoned()
             record = self._sweep.record()
-            if worker.process.returncode == 0 and record.num_finished + record.count("running") >= record.n_trials:
-                others_run |= record.num_finished < record.n_trials  # and may be killed, so that there is more to do
+            if self._sweep.num_to_begin(record) == 0:
+                others_run |= record.count("running") > 0  # and may be killed, so that there is more to do
                 continue
-            if self._sweep.is_exhausted(record):
-                others_run |= record.count("running") > 0
-                continue
-            self._judge(worker, len(record.trials) - record.count("waiting"))
+            self._sweep.raise_if_too_many_failed()  # which is why a worker ends with an error as well
+            self._judge(worker, any(trial.worker == worker_name(worker.process.pid) for trial in record.trials))
             self._workers[i] = self._start(worker.slot)
         return others_run or any(worker.process.poll() is None for worker in self._workers)
 
-    def _judge(self, worker: _Worker, num_begun: int) -> None:
-        """Say why a worker ended; give up when one after the other does without a trial in between."""
+    def _judge(self, worker: _Worker, has_begun: bool) -> None:
+        """Say why a worker ended; give up when one after the other does without having begun a trial."""
         code = worker.process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        self._num_false_starts = self._num_false_starts + 1 if num_begun == self._num_begun else 0
-        self._num_begun = num_begun
-        if self._num_false_starts >= MAX_FALSE_STARTS or code == 2:
+        if code != 0:  # else it found nothing to do, which has changed since
+            self._num_false_starts = 0 if has_begun else self._num_false_starts + 1
+        if self._num_false_starts >= MAX_FALSE_STARTS * self._count or code == 2:
             lines = worker.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
             raise SweepFailedError(f"Worker {worker.slot} {how}, see {worker.log}:\n" + "\n".join(lines))
         if code != 0:

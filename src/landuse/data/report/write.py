@@ -13,7 +13,7 @@ from landuse.data.pack import Pack, PackedSplit
 from landuse.data.report import figures
 from landuse.data.split import SPLITS
 from landuse.page.markup import Html, tag
-from landuse.page.parts import figure, names_table, number_cell, section, table
+from landuse.page.parts import figure, names_table, number_cell, png, section, table
 from landuse.page.write import page, write_page
 
 MAX_ROWS = 200  # of a table; quality.json has them all
@@ -95,7 +95,7 @@ def _classes(folder: Path, pack: Pack, splits: dict[str, PackedSplit]) -> Html:
         for i, name in enumerate(pack.classes)
     ]
     alt = f"Images of {len(pack.classes)} classes by split; the numbers are in the table that follows."
-    chart = figure(_content(folder / "classes.png"), alt, "A class with few images is learnt worst.")
+    chart = figure(png(folder / "classes.png"), alt, "A class with few images is learnt worst.")
     return section("classes", "Classes", chart, table(None, ["class", *SPLITS, "all"], rows, 1))
 
 
@@ -133,7 +133,7 @@ def _duplicates(folder: Path, found: dict[str, Any]) -> Html:
         + ("Given lists divide some: see the leaks." if found["leaks"] else "No group is divided between splits.")
     )
     caption = "Pairs with the correlation of their thumbnails in the best symmetry."
-    photos = figure(_content(folder / "duplicates.png"), "Pairs of images that show the same.", caption, "photo")
+    photos = figure(png(folder / "duplicates.png"), "Pairs of images that show the same.", caption, "photo")
     return section("duplicates", "Duplicates", tag("p", note), photos, table(None, ["one", "other", "alike"], rows, 3))
 
 
@@ -157,13 +157,13 @@ def _sizes(folder: Path, found: dict[str, Any]) -> Html:
         for size in found["sizes"][:MAX_ROWS]
     ]
     caption = "The area of a disc stands for the number of images of that size."
-    chart = figure(_content(folder / "sizes.png"), "Widths and heights of the files.", caption)
+    chart = figure(png(folder / "sizes.png"), "Widths and heights of the files.", caption)
     return section("sizes", "Sizes", chart, table(None, ["pixels", "images"], rows, 1))
 
 
 def _sheets(folder: Path, pack: Pack) -> Html:
     sheets = [
-        figure(_content(folder / f"class-{label:03d}.png"), f"Training images of {name}.", name, "photo")
+        figure(png(folder / f"class-{label:03d}.png"), f"Training images of {name}.", name, "photo")
         for label, name in enumerate(pack.classes)
     ]
     return section("sheets", "Images of each class", tag("p", "From the training split."), *sheets)
@@ -174,7 +174,3 @@ def _rows(entries: Sequence[dict[str, Any]], cells: Callable[[dict[str, Any]], l
     if len(entries) > MAX_ROWS:
         rows.append(tag("tr", tag("td", f"and {len(entries) - MAX_ROWS:,} more in quality.json")))
     return rows
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None

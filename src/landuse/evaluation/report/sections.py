@@ -9,7 +9,7 @@ from typing import Any
 
 from landuse.evaluation.report.files import RunFiles
 from landuse.page.markup import Html, tag
-from landuse.page.parts import figure, names_table, number_cell, section, table
+from landuse.page.parts import fact_list, figure, names_table, navigation, number_cell, section, table
 from landuse.page.wording import NBSP, duration, magnitude, percent, significant
 
 SECTIONS = ["Training", "Evaluation", "Configuration", "Repeat"]  # as linked at the top; in lower case, their anchors
@@ -41,7 +41,6 @@ def header(run: RunFiles) -> Html:
     """What the run is, how it ended, its one number, and links to the sections."""
     status = run.summary["status"]
     badge = tag("span", status, class_="badge unfinished" if status in STATUS_NOTES else "badge")
-    links = tag("ul", *(tag("li", tag("a", name, href=f"#{name.lower()}")) for name in SECTIONS))
     return tag(
         "header",
         tag("div", tag("h1", title(run)), badge, class_="title"),
@@ -49,7 +48,7 @@ def header(run: RunFiles) -> Html:
         _unfinished_note(run),
         _headline(run),
         _facts(run),
-        tag("nav", links, aria_label="Sections"),
+        navigation({name.lower(): name for name in SECTIONS}),
     )
 
 
@@ -160,7 +159,7 @@ def _facts(run: RunFiles) -> Html:
         }
     facts["Parameters"] = magnitude(summary["parameters"])
     facts["Training time"] = duration(summary["train_seconds"])
-    return tag("dl", *(tag("div", tag("dt", key), tag("dd", value)) for key, value in facts.items()), class_="facts")
+    return fact_list(facts)
 
 
 def _training_facts(run: RunFiles) -> Html:

@@ -1,0 +1,128 @@
+"""What a sweep costs beyond its trainings, what more workers than cores cost, and what pruning saves.
+
+    python -m benchmarks.sweeps cost [trials=10]      one process and one fresh worker, against a plain Optuna loop
+    python -m benchmarks.sweeps workers [trials=12]   four workers on the cores of two
+    python -m benchmarks.sweeps pruning [name=cnn_tpe] [pruner=median] [KEY=VALUE ...]
+
+Any further KEY=VALUE is an override of every training. Each number is of processes of their own, start-up included.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TINY = ["data.image_size=32", "model.depth=4", "trainer.epochs=2", "trainer.limit_train_batches=5"]
+PAIRS = 3
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print."""
+    what, options = arguments[0], dict(argument.split("=", 1) for argument in arguments[1:])
+    with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
+        folder = Path(name)
+        home = f"data.home={options.pop('data.home', folder / 'data')}"
+        {"cost": cost, "workers": workers, "pruning": pruning, "loop": plain_loop}[what](folder, home, options)
+
+
+def cost(folder: Path, home: str, options: dict[str, str]) -> None:
+    """Seconds per trial and per worker, the same trainings (one seed after another) in all three."""
+    trials = int(options.pop("trials", "10"))
+    overrides = [*TINY, home, *(f"{key}={value}" for key, value in options.items())]
+    run(["-m", "landuse.preprocess", *overrides], folder)
+    for pair in range(PAIRS):
+        plain = run(["-m", "benchmarks.sweeps", "loop", f"trials={trials}", f"outputs=plain{pair}", *overrides], folder)
+        seeds = f"seed=range(0,{trials})"
+        sweep = [*overrides, seeds, f"hydra.sweeper.study_name=sweep{pair}"]
+        one = run(["-m", "landuse.train", "--multirun", "+sweeps=cnn_seeds", *sweep], folder)
+        sweep[-1] = f"hydra.sweeper.study_name=worker{pair}"
+        fresh = run(["-m", "landuse.sweep", "name=cnn_seeds", "workers=1", *sweep], folder)
+        print(f"{trials} trials: plain loop {plain:.2f} s, one process {one:.2f} s, a fresh worker {fresh:.2f} s;")
+        print(f"    {(one - plain) / trials:+.3f} s a trial, {fresh - one:+.2f} s a worker", flush=True)
+
+
+def plain_loop(folder: Path, home: str, options: dict[str, str]) -> None:
+    """The same trainings in a loop of Optuna's own, in memory; run as a process by :func:`cost`."""
+    import optuna
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from landuse.cli import Invocation
+    from landuse.config import compose
+    from landuse.config.folders import config_dir
+    from landuse.train import train
+
+    compose.register()
+    trials = int(options.pop("trials"))
+    outputs = Path(options["outputs"])
+
+    def objective(trial: optuna.Trial) -> float:
+        seed = trial.suggest_int("seed", 0, trials - 1)
+        with initialize_config_dir(str(config_dir())):
+            overrides = [home, f"seed={seed}", *(f"{key}={value}" for key, value in options.items())]
+            composed = hydra_compose("config", overrides)
+        call = Invocation("train", [], overrides, composed, outputs / str(trial.number), is_multirun=True)
+        return train(compose.to_config(composed), call)
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.BruteForceSampler(seed=0))
+    study.optimize(objective, n_trials=trials)
+
+
+def workers(folder: Path, home: str, options: dict[str, str]) -> None:
+    """Trials per minute of two and of four workers."""
+    trials = int(options.pop("trials", "12"))
+    overrides = [home, *(f"{key}={value}" for key, value in options.items())]
+    run(["-m", "landuse.preprocess", *overrides], folder)
+    for pair in range(PAIRS):
+        rates = []
+        for count in (2, 4):
+            sweep = [f"seed=range(0,{trials})", f"study_name=by{count}-{pair}", *overrides]
+            rates.append(
+                60 * trials / run(["-m", "landuse.sweep", "name=cnn_seeds", f"workers={count}", *sweep], folder)
+            )
+        print(f"two workers {rates[0]:.2f} trials/min, four {rates[1]:.2f} ({rates[1] / rates[0]:.3f})", flush=True)
+
+
+def pruning(folder: Path, home: str, options: dict[str, str]) -> None:
+    """The same recipe and sampler seeds without and with its pruner: best value and epochs trained."""
+    name, pruner = options.pop("name", "cnn_tpe"), options.pop("pruner", "median")
+    overrides = [home, *(f"{key}={value}" for key, value in options.items())]
+    for choice in ("none", pruner):
+        seconds = run(
+            [
+                "-m",
+                "landuse.sweep",
+                f"name={name}",
+                f"hydra/sweeper/pruner={choice}",
+                f"study_name={choice}",
+                *overrides,
+            ],
+            folder,
+        )
+        with (folder / "outputs" / "sweeps" / choice / "leaderboard.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        epochs, pruned = sum(int(row["epochs"]) for row in rows), sum(row["state"] == "pruned" for row in rows)
+        print(f"{choice}: best {rows[0]['value']}, {epochs} epochs, {pruned} pruned, {seconds:.0f} s", flush=True)
+
+
+def run(arguments: list[str], folder: Path) -> float:
+    """Seconds from start to end of a Python process in ``folder``."""
+    started = time.perf_counter()
+    found = os.pathsep.join([str(ROOT), str(ROOT / "src")])  # this module too, from another folder
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": found},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
