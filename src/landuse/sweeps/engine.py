@@ -60,9 +60,9 @@ def run(
         return None
     with read_write(config.hydra):
         config.hydra.sweep.dir = str(plan.folder)  # which a launcher makes
-        if OmegaConf.select(config, "hydra.launcher.n_jobs") == -1:  # joblib's: one thread for each core
-            config.hydra.launcher.n_jobs = plan.n_jobs
     launcher = make_launcher()
+    if getattr(launcher, "joblib", {}).get("n_jobs") == -1:  # its default: a process for each core, of one thread
+        launcher.joblib["n_jobs"] = plan.n_jobs
     for name in ("hydra", "hydra_plugins"):  # launchers show every override of a job, ours included
         logging.getLogger(name).setLevel(logging.WARNING)
     session = os.environ.get(workers.SESSION) or uuid.uuid4().hex
