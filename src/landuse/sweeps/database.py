@@ -27,7 +27,7 @@ KEY = "hydra.sweeper.storage"
 URL = "LANDUSE_SWEEP_STORAGE"  # in the environment: a URL that was given with its password
 PATIENCE_S = 300.0  # for a server that is out of reach
 PING_S = 1.0  # how soon a broken connection is noticed
-COMES_BACK_S = 4 * PING_S  # by when a process that lives has taken its locks back
+COMES_BACK_S = 10 * PING_S  # by when a process that lives has taken its locks back, on a busy machine too
 SECRET = re.compile(r"(?<=password=)[^&]+")
 # A machine that is gone without a word is noticed within a minute, on both sides.
 CLIENT = {
