@@ -30,19 +30,28 @@ def main(arguments: list[str]) -> None:
 
 
 def cost(folder: Path, home: str, options: dict[str, str]) -> None:
-    """Seconds per trial and per worker, the same trainings (one seed after another) in all three."""
-    trials = int(options.pop("trials", "10"))
+    """Seconds per trial, sweep and worker: the same trainings (one seed after another) in all three, few and many."""
+    few = int(options.pop("trials", "10"))
     overrides = [*TINY, home, *(f"{key}={value}" for key, value in options.items())]
     run(["-m", "landuse.preprocess", *overrides], folder)
     for pair in range(PAIRS):
-        plain = run(["-m", "benchmarks.sweeps", "loop", f"trials={trials}", f"outputs=plain{pair}", *overrides], folder)
-        seeds = f"seed=range(0,{trials})"
-        sweep = [*overrides, seeds, f"hydra.sweeper.study_name=sweep{pair}"]
-        one = run(["-m", "landuse.train", "--multirun", "+sweeps=cnn_seeds", *sweep], folder)
-        sweep[-1] = f"hydra.sweeper.study_name=worker{pair}"
-        fresh = run(["-m", "landuse.sweep", "name=cnn_seeds", "workers=1", *sweep], folder)
-        print(f"{trials} trials: plain loop {plain:.2f} s, one process {one:.2f} s, a fresh worker {fresh:.2f} s;")
-        print(f"    {(one - plain) / trials:+.3f} s a trial, {fresh - one:+.2f} s a worker", flush=True)
+        seconds: dict[str, list[float]] = {"plain": [], "one": [], "fresh": []}
+        for trials in (few, 3 * few):
+            name = f"{pair}-{trials}"
+            loop = ["-m", "benchmarks.sweeps", "loop", f"trials={trials}", f"outputs=plain-{name}"]
+            seconds["plain"].append(run([*loop, *overrides], folder))
+            sweep = [*overrides, f"seed=range(0,{trials})"]
+            one = ["-m", "landuse.train", "--multirun", "+sweeps=cnn_seeds", f"hydra.sweeper.study_name=one-{name}"]
+            seconds["one"].append(run([*one, *sweep], folder))
+            fresh = ["-m", "landuse.sweep", "name=cnn_seeds", "workers=1", f"study_name=fresh-{name}"]
+            seconds["fresh"].append(run([*fresh, *sweep], folder))
+        slope = {kind: (many - start) / (2 * few) for kind, (start, many) in seconds.items()}
+        print(
+            f"a trial: plain loop {slope['plain']:.3f} s, sweep {slope['one']:.3f} s ({slope['one'] - slope['plain']:+.3f});"
+            f" a sweep {seconds['one'][0] - seconds['plain'][0] - few * (slope['one'] - slope['plain']):+.2f} s;"
+            f" a worker {seconds['fresh'][0] - seconds['one'][0]:+.2f} s",
+            flush=True,
+        )
 
 
 def plain_loop(folder: Path, home: str, options: dict[str, str]) -> None:
