@@ -46,12 +46,11 @@ def cost(folder: Path, home: str, options: dict[str, str]) -> None:
             fresh = ["-m", "landuse.sweep", "name=cnn_seeds", "workers=1", f"study_name=fresh-{name}"]
             seconds["fresh"].append(run([*fresh, *sweep], folder))
         slope = {kind: (many - start) / (2 * few) for kind, (start, many) in seconds.items()}
-        print(
-            f"a trial: plain loop {slope['plain']:.3f} s, sweep {slope['one']:.3f} s ({slope['one'] - slope['plain']:+.3f});"
-            f" a sweep {seconds['one'][0] - seconds['plain'][0] - few * (slope['one'] - slope['plain']):+.2f} s;"
-            f" a worker {seconds['fresh'][0] - seconds['one'][0]:+.2f} s",
-            flush=True,
-        )
+        extra = slope["one"] - slope["plain"]
+        once = seconds["one"][0] - seconds["plain"][0] - few * extra
+        worker = seconds["fresh"][0] - seconds["one"][0]
+        print(f"a trial: plain loop {slope['plain']:.3f} s, sweep {slope['one']:.3f} s ({extra:+.3f});", end=" ")
+        print(f"a sweep {once:+.2f} s; a worker {worker:+.2f} s", flush=True)
 
 
 def plain_loop(folder: Path, home: str, options: dict[str, str]) -> None:
