@@ -24,6 +24,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_carries_every_configuration_file(installed: Path) -> None:
     expected = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
+    expected |= {path.relative_to(ROOT) for path in (ROOT / "sweeps").glob("*.yaml")}  # by a link in conf
     assert {
         path.relative_to(installed / "landuse/conf") for path in (installed / "landuse/conf").rglob("*.yaml")
     } == expected
