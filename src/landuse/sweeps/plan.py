@@ -57,8 +57,8 @@ class Plan:
     def new_sampler(self, num_started: int) -> Any:
         """Seeded anew for each trial, from the sampler's seed and how many were started before.
 
-        Thus a sweep that goes on proposes neither what it has proposed before nor anything that depends on when it was
-        interrupted.
+        Thus a sweep that goes on does not propose what it has proposed before. (A trial that was interrupted counts as
+        started, so those after it have other seeds than without the interruption.)
         """
         import optuna
 
