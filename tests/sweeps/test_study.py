@@ -62,6 +62,13 @@ def test_pruned_trials_count_and_failed_ones_do_not(tmp_path: Path) -> None:
     assert (sweep.run_folder(1) / "error.txt").read_text() == "RuntimeError: no luck\n"
 
 
+def test_a_failed_trial_is_told_though_its_folder_cannot_be_written(tmp_path: Path) -> None:
+    sweep = Sweep(make_plan(tmp_path), "one")
+    sweep.run_folder(sweep.claim().number).parent.touch()
+    sweep.fail(0, "no room", "Traceback ...")
+    assert states(sweep) == ["failed"]
+
+
 def test_the_traceback_in_a_failed_trials_folder_stays(tmp_path: Path) -> None:
     sweep = Sweep(make_plan(tmp_path), "one")
     run = sweep.run_folder(sweep.claim().number)
@@ -225,6 +232,18 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, change: dict
         Sweep(replace(plan, **change), "two")
     assert message in str(caught.value)
     assert "choose another hydra.sweeper.study_name=NAME" in str(caught.value)
+    assert run_on(Sweep(plan, "three")) == 4
+
+
+def test_another_direction_is_refused_though_the_first_start_was_killed_before_it_named_its_objective(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Sweep, "_agree", lambda _: None)
+        Sweep(plan, "one")
+    with pytest.raises(UserError, match=r"another objective \(directions: maximize then, nothing now; val/loss"):
+        Sweep(replace(plan, objectives=objectives("val/loss", "val/loss")), "two")
     assert run_on(Sweep(plan, "three")) == 4
 
 

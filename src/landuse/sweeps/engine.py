@@ -192,11 +192,8 @@ def _tell(sweep: Sweep, number: int, ended: JobReturn | None, problem: str, *, i
         log.info("trial %d: %s; %s", number, _shown(plan, values), shown_params(sweep.record().trials[number].params))
         return False
     reason = _reason(error) if error is not None else problem.splitlines()[0]
-    if not (run_folder / "error.txt").is_file():
-        run_folder.mkdir(parents=True, exist_ok=True)
-        text = problem if error is None else "".join(traceback.format_exception(error))
-        (run_folder / "error.txt").write_text(text, encoding="utf-8")
-    sweep.fail(number, reason, is_fault=is_fault, queue_again=ended is None)
+    details = problem if error is None else "".join(traceback.format_exception(error)).rstrip()
+    sweep.fail(number, reason, details, is_fault=is_fault, queue_again=ended is None)
     log.warning("trial %d failed: %s", number, reason)
     return True
 

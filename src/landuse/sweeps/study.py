@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,9 @@ class Sweep:
             BASE: {key: json.loads(json.dumps(value)) for key, value in plan.base.items()},
         }
         then = self._study.user_attrs
+        directions = [direction.name.lower() for direction in self._study.directions]
+        if OBJECTIVE not in then and directions != list(now[OBJECTIVE].values()):
+            then = {**then, OBJECTIVE: {"directions": ", ".join(directions)}}  # killed before their names
         for attribute, content in now.items():
             if attribute not in then:
                 self._study.set_user_attr(attribute, content)
@@ -142,10 +146,13 @@ class Sweep:
         if self._is_ours(number):
             self._tell(number, TrialState.PRUNED)
 
-    def fail(self, number: int, reason: str, *, is_fault: bool = True, queue_again: bool = False) -> None:
+    def fail(
+        self, number: int, reason: str, details: str = "", *, is_fault: bool = True, queue_again: bool = False
+    ) -> None:
         """Record a trial that came to no end.
 
         Args:
+            details: for its error.txt, unless the training has left a traceback there itself.
             is_fault: it counts among the failures, and its folder says why; else it was interrupted.
             queue_again: its point is to be tried again.
         """
@@ -153,10 +160,10 @@ class Sweep:
 
         if not self._is_ours(number):
             return
-        error = self.run_folder(number) / "error.txt"
-        if is_fault and not error.is_file():  # which has the traceback where there was an exception
-            error.parent.mkdir(parents=True, exist_ok=True)
-            error.write_text(reason + "\n", encoding="utf-8")
+        if is_fault and not (error := self.run_folder(number) / "error.txt").is_file():
+            with suppress(OSError):  # the disk is full, for example: the study should know all the same
+                error.parent.mkdir(parents=True, exist_ok=True)
+                error.write_text((details or reason) + "\n", encoding="utf-8")
         self._annotate(number, reason=" ".join(reason.split())[:MAX_REASON], is_fault=is_fault)
         if queue_again:
             self._queue_again(self._trial(number), is_fault)
