@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 RUN_FILES = [
-    "checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "figures/curves.csv", "figures/curves.png",
-    "metrics.jsonl",
+    "checkpoints/best.pt", "checkpoints/last.pt", "checkpoints/previous.pt", "config.yaml", "figures/curves.csv",
+    "figures/curves.png", "metrics.jsonl",
     "model/model.json", "model/model.safetensors", "provenance.json", "report.html", "summary.json", "train.log",
 ]  # fmt: skip
 

@@ -126,6 +126,7 @@ def test_resume_from_another_run_goes_on_longer(command, tiny, tmp_path: Path) -
     )
     assert done.status == 0, done.err
     assert "at epoch 3" in done.err
+    assert "under another configuration (trainer.epochs=2 then and 4 now)" in done.err
     assert [r["epoch"] for r in metrics_file.read(short.parent / "long" / "metrics.jsonl")] == [0, 1, 2, 3]
 
 

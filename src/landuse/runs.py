@@ -28,7 +28,7 @@ LATEST = "latest"
 MAX_CONFIG = 100_000  # characters
 WHERE_NOT_WHAT = (
     "run", "outputs", "tracking.", "evaluation.", "storage.", "data.home", "data.manifest", "data.archive.mirrors",
-    "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every",
+    "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every", "trainer.checkpoint_",
 )  # fmt: skip
 # In a run that goes on: how long, and on which machine.
 MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware.")
@@ -67,7 +67,7 @@ def require_free(folder: Path, config: Config) -> None:
     """
     resume = config.trainer.resume
     goes_on = any((folder / "checkpoints").glob("*.pt")) and (folder / "config.yaml").is_file()
-    if resume == "auto" and goes_on and (different := _differences(folder, config, besides=MAY_CHANGE)):
+    if resume == "auto" and goes_on and (different := differences(folder, config, besides=MAY_CHANGE)):
         raise UserError(
             f"{folder} holds a run of another configuration ({different}): choose another run_name=NAME; with "
             f"trainer.resume={folder} it begins from this run's checkpoint."
@@ -94,15 +94,19 @@ def finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
             return None  # a model that was removed is exported anew
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged: remove it to let the run go on.") from error
-    if different := _differences(folder, config):
+    if different := differences(folder, config):
         raise UserError(
             f"{folder} holds a finished run of another configuration ({different}): choose another run_name=NAME."
         )
     return summary
 
 
-def _differences(folder: Path, config: Config, besides: tuple[str, ...] = ()) -> str:
-    """The first keys in which the run's configuration differs from this one, both values shown; empty: none do."""
+def differences(folder: Path, config: Config, besides: tuple[str, ...] = ()) -> str:
+    """The first keys in which the run's configuration differs from this one, both values shown; empty: none do.
+
+    Raises:
+        UserError: as :func:`read_config`.
+    """
     then, now = (comparable(tree) for tree in (read_config(folder), to_tree(config)))
     keys = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
     different = [key for key in keys if not key.startswith(besides)]

@@ -158,6 +158,8 @@ def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
     if earlier.is_file() and earlier.resolve() != (folder / "metrics.jsonl").resolve():
         shutil.copyfile(earlier, folder / "metrics.jsonl")
     log.info("resumed from %s at epoch %d, step %d", path, trainer.state.epoch + 1, trainer.state.step)
+    if (path.parent.parent / "config.yaml").is_file() and (changed := runs.differences(path.parent.parent, config)):
+        log.warning("resumed under another configuration (%s): not what an uninterrupted run would give", changed)
 
 
 def _export(config: Config, pack: "Pack", trainer: "Trainer", folder: Path) -> None:

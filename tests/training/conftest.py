@@ -21,6 +21,18 @@ from landuse.training.device import Runtime, build_runtime
 from landuse.training.loop import Trainer
 from landuse.training.seed import seed_torch
 
+EVERYTHING: dict[str, Any] = {
+    "augment": AugmentConfig(
+        symmetries=True, crop_scale=[0.5, 1.0], size=12, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1,
+        erasing=0.5, mixup=0.2, cutmix=1.0, mix_probability=0.8, mix_epochs=0.9,
+    ),
+    "ema": 0.9,
+    "accumulate": 2,
+    "clip_norm": 1.0,
+    "label_smoothing": 0.1,
+    "class_weights": "balanced",
+}  # fmt: skip
+
 
 class Recorder:
     """An observer that keeps what it is told."""

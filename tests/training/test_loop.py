@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from landuse.config.schema import AugmentConfig, HardwareConfig
-from landuse.errors import Interrupted, UserError
+from landuse.config.schema import HardwareConfig
+from landuse.errors import UserError
 from landuse.evaluation.metrics import summarise
 from landuse.models.head import freeze_backbone
 from landuse.training import checkpoint
@@ -16,19 +16,7 @@ from landuse.training.batches import StepPlan
 from landuse.training.loop import Trainer
 from landuse.training.loss import NonFiniteLossError
 
-from .conftest import tiny_config
-
-EVERYTHING: dict[str, Any] = {
-    "augment": AugmentConfig(
-        symmetries=True, crop_scale=[0.5, 1.0], size=12, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1,
-        erasing=0.5, mixup=0.2, cutmix=1.0, mix_probability=0.8, mix_epochs=0.9,
-    ),
-    "ema": 0.9,
-    "accumulate": 2,
-    "clip_norm": 1.0,
-    "label_smoothing": 0.1,
-    "class_weights": "balanced",
-}  # fmt: skip
+from .conftest import EVERYTHING, tiny_config
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
@@ -40,11 +28,6 @@ def weights(trainer: Trainer) -> list[torch.Tensor]:
 
 def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def untimed(trainer: Trainer) -> list[dict[str, float]]:
-    clocks = ("seconds", "images_per_second")
-    return [{k: v for k, v in record.items() if k not in clocks} for record in trainer._observer.records]
 
 
 def test_overfits_two_batches(make_trainer) -> None:
@@ -73,81 +56,6 @@ def test_same_seed_same_weights_other_seed_others(make_trainer) -> None:
         runs.append(weights(trainer))
     assert same(runs[0], runs[1])
     assert not same(runs[0], runs[2])
-
-
-CASES = [
-    (precision, optimizer, scheduler, 2)
-    for precision in ("fp32", "bf16")
-    for optimizer in ("sgd", "adamw", "radam")
-    for scheduler in ("cosine", "one_cycle", "step", "plateau", "constant")
-] + [("fp32", "adamw", "cosine", step) for step in (1, 3)]  # 3: the last step of an epoch
-
-
-@pytest.mark.parametrize(("precision", "optimizer", "scheduler", "stop_after"), CASES)
-def test_resumed_equals_uninterrupted(
-    make_trainer, precision: str, optimizer: str, scheduler: str, stop_after: int
-) -> None:
-    config = tiny_config(
-        optimizer=optimizer,
-        scheduler=scheduler,
-        decay_epochs=1,
-        hardware=HardwareConfig(precision=precision),
-        **EVERYTHING,
-    )
-    whole = make_trainer(config, "whole")
-    whole.fit()
-
-    first = make_trainer(config, "parts")
-    passed_on = first._observer.step
-
-    def stop_in_the_second_epoch(epoch: int, step: int, num_steps: int, num_images: int) -> None:
-        passed_on(epoch, step, num_steps, num_images)
-        if (epoch, step) == (1, stop_after):
-            first.stop_signal = signal.SIGTERM
-
-    first._observer.step = stop_in_the_second_epoch
-    with pytest.raises(Interrupted) as stopped:
-        first.fit()
-    assert stopped.value.signal_number == signal.SIGTERM
-
-    second = make_trainer(config, "parts")
-    second.restore(second._path("last"))
-    assert (second.state.epoch, second.state.step) == ((1, stop_after) if stop_after < 3 else (2, 0))
-    second.fit()
-    assert same(weights(whole), weights(second))
-    assert untimed(first) + untimed(second) == untimed(whole)
-
-
-@pytest.mark.parametrize("killed_at", range(1, 9))
-def test_a_kill_between_any_two_files_loses_nothing(
-    make_trainer, monkeypatch: pytest.MonkeyPatch, killed_at: int
-) -> None:
-    """SIGKILL at every rename of a checkpoint: what is then exported as the best is what the state calls so."""
-    config = tiny_config(epochs=4, lr=0.05, monitor="val/loss")
-    whole = make_trainer(config, "whole")
-    whole.fit()
-    first = make_trainer(config, "parts")
-    count = 0
-    really_replace = Path.replace
-
-    def killed(self: Path, target: Path) -> Path:
-        nonlocal count
-        count += 1
-        if count == killed_at:
-            raise SystemExit("killed")
-        return really_replace(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", killed)
-        with pytest.raises(SystemExit):
-            first.fit()
-    second = make_trainer(config, "parts")
-    if second._path("last").exists():
-        second.restore(second._path("last"))
-    second.fit()
-    assert second.state.best == whole.state.best
-    second.load_best()
-    assert second._validate() == whole.state.best
 
 
 def test_accumulation_equals_the_large_batch(make_trainer) -> None:

@@ -263,13 +263,21 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
         checkpoint.load(path, {})
 
 
-def test_checkpoint_of_a_run_folder(tmp_path: Path) -> None:
-    assert checkpoint.find(tmp_path) == tmp_path / "checkpoints" / "last.pt"
+def test_checkpoint_of_a_run_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The furthest that is whole; of equals the last."""
+    folder = tmp_path / "checkpoints"
+    assert checkpoint.find(tmp_path) == folder / "last.pt"
     assert checkpoint.find(tmp_path / "x.pt") == tmp_path / "x.pt"
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("best.pt", "last.pt"):  # a kill in the first epoch can leave the best alone
-        (tmp_path / "checkpoints" / name).touch()
-        assert checkpoint.find(tmp_path).name == name
+    for name, state in (("previous", TrainState(1, 4)), ("best", TrainState(2, 0)), ("last", TrainState(1, 7))):
+        checkpoint.save(folder / f"{name}.pt", state, {}, {})
+        assert checkpoint.find(tmp_path).name == ("previous.pt" if name == "previous" else "best.pt")
+    checkpoint.save(folder / "last.pt", TrainState(2, 0), {}, {})
+    assert checkpoint.find(tmp_path).name == "last.pt" and not caplog.text
+    assert checkpoint.load(folder / "previous.pt", {})[0] == TrainState(1, 7)
+    (folder / "last.pt").write_bytes(b"damaged")
+    (folder / "best.pt").write_bytes((folder / "best.pt").read_bytes()[:-100])
+    assert checkpoint.find(tmp_path).name == "previous.pt"
+    assert "last.pt and " in caplog.text and "previous.pt, epoch 2, step 7" in caplog.text
 
 
 def test_precision_follows_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

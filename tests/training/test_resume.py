@@ -92,11 +92,14 @@ def test_another_runs_checkpoints_come_along(make_trainer) -> None:
         assert second._path(name).read_bytes() == first._path(name).read_bytes()
 
 
-def test_nothing_left_to_train_is_said_before_anything_is_written(make_trainer) -> None:
-    first = make_trainer(tiny_config(epochs=1), "first")
+def test_nothing_left_to_train_is_said_before_anything_is_written(
+    make_trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_is_better", lambda self, metrics: self.state.epoch == 0)
+    first = make_trainer(tiny_config(epochs=3), "first")
     first.fit()
     first._path("best").unlink()
-    second = make_trainer(tiny_config(epochs=1), "second")
-    with pytest.raises(UserError, match=r"has no steps left: raise trainer\.epochs=1"):
+    second = make_trainer(tiny_config(epochs=3), "second")
+    with pytest.raises(UserError, match=r"has no steps left: raise trainer\.epochs=3"):
         second.restore(first._path("last"))
     assert not second._folder.exists()

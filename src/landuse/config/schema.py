@@ -166,6 +166,10 @@ class TrainerConfig:
     class_weights: Literal["none", "balanced"] = "none"  # balanced: inverse class frequency of the training split
     clip_norm: float | None = None  # largest norm of the gradient
     ema: float | None = None  # decay per step of the averaged weights, which are then validated and exported
+    checkpoint_steps: int | None = (
+        None  # write last.pt after so many optimiser steps too, not at the end of epochs alone
+    )
+    checkpoint_minutes: float | None = 10.0  # likewise, after so many minutes
     resume: str = "never"  # never | auto: go on in this run folder | path of a checkpoint or run folder | unfinished:
     # go on in this run folder if it holds an interrupted run of this configuration, else replace what it holds
     deterministic: bool = False  # deterministic algorithms: bit-identical reruns, a little slower

@@ -257,10 +257,12 @@ def _trainer(trainer: TrainerConfig) -> Iterator[str]:
     for name in ("epochs", "accumulate", "log_every", "decay_epochs"):
         if getattr(trainer, name) < 1:
             yield f"trainer.{name}={getattr(trainer, name)}: must be at least 1."
-    for name in ("early_stopping", "limit_train_batches", "limit_val_batches", "overfit_batches"):
+    for name in ("early_stopping", "limit_train_batches", "limit_val_batches", "overfit_batches", "checkpoint_steps"):
         value = getattr(trainer, name)
         if value is not None and value < 1:
             yield f"trainer.{name}={value}: must be at least 1, or null."
+    if trainer.checkpoint_minutes is not None and trainer.checkpoint_minutes < 0:
+        yield f"trainer.checkpoint_minutes={trainer.checkpoint_minutes}: must not be negative, or null."
     if not (trainer.lr > 0 and math.isfinite(trainer.lr)):
         yield f"trainer.lr={trainer.lr}: must be a positive number, such as 0.001."
     if not 0 <= trainer.weight_decay < math.inf:
@@ -300,8 +302,8 @@ def _resume(resume: str) -> Iterator[str]:
         yield (
             f"trainer.resume={resume}: is none of never, auto and unfinished, and no checkpoint or run folder is there."
         )
-    elif path.is_dir() and not (path / "checkpoints" / "last.pt").is_file():
-        yield f"trainer.resume={resume}: the folder has no checkpoints/last.pt; give a run folder or a checkpoint."
+    elif path.is_dir() and not any((path / "checkpoints").glob("*.pt")):
+        yield f"trainer.resume={resume}: the folder has no checkpoints/*.pt; give a run folder or a checkpoint."
 
 
 def _device(config: Config) -> Iterator[str]:

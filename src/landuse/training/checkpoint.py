@@ -1,5 +1,11 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped."""
+"""Checkpoints: all that a training needs to go on as if it had never stopped.
 
+checkpoints/last.pt       the newest, at the end of an epoch or within one
+checkpoints/previous.pt   the one before, should the newest turn out to be damaged
+checkpoints/best.pt       the best epoch so far
+"""
+
+import logging
 import shutil
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -11,7 +17,10 @@ import torch
 from landuse.errors import UserError
 from landuse.files import replacing
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 
 @dataclass
@@ -39,12 +48,20 @@ def save(path: Path, state: TrainState, parts: dict[str, Any], identity: dict[st
     """
     with replacing(path) as temporary:
         torch.save({"format": FORMAT, "state": asdict(state), "identity": identity, **parts}, temporary)
+        _keep_previous(path)
 
 
 def copy(source: Path, target: Path) -> None:
     """A second file, not a link: damage to one leaves the other whole."""
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
+        _keep_previous(target)
+
+
+def _keep_previous(path: Path) -> None:
+    """Before a newer one takes its place. Killed here, the folder has no last.pt, and :func:`find` finds this one."""
+    if path.name == LAST and path.is_file():
+        path.replace(path.with_name(PREVIOUS))
 
 
 def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
@@ -84,11 +101,30 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
 
 
 def find(path: Path) -> Path:
-    """The checkpoint that ``trainer.resume=PATH`` means: the file itself, or a run folder's last.
+    """The checkpoint that ``trainer.resume=PATH`` means: the file itself, or the furthest whole one of a run folder.
 
-    An epoch that is the best so far is saved as such first; killed then, a first epoch leaves no last, but the same.
+    An epoch that is the best so far is saved as such first, so after a kill best.pt can be further than last.pt.
+
+    Returns:
+        Where there is none, or none that is whole: the name of last.pt, of which :func:`load` says what is wrong.
     """
     if not path.is_dir():
         return path
-    last, best = (path / "checkpoints" / name for name in ("last.pt", "best.pt"))
-    return best if best.is_file() and not last.is_file() else last
+    folder, furthest, reached = path / "checkpoints", path / "checkpoints" / LAST, (-1, -1)
+    damaged = []
+    for candidate in (folder / name for name in (LAST, PREVIOUS, BEST)):
+        if not candidate.is_file():
+            continue
+        try:
+            state, _ = load(candidate, {})
+        except UserError:
+            damaged.append(candidate)
+            continue
+        if (state.epoch, state.step) > reached:
+            furthest, reached = candidate, (state.epoch, state.step)
+    if damaged and reached >= (0, 0):
+        log.warning(
+            "%s cannot be used (damaged, or of another version): going on from %s, epoch %d, step %d",
+            " and ".join(map(str, damaged)), furthest, reached[0] + 1, reached[1],
+        )  # fmt: skip
+    return furthest

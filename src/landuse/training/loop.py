@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class Trainer:
         self._identity = _identity(config, pack)
         self.state = TrainState()
         self.stop_signal: int | None = None  # set by a signal handler; obeyed after the step under way
+        self._epoch_began = self._saved_at = time.monotonic()
 
     def fit(self) -> None:
         """Train to the last epoch, or until early stopping.
@@ -70,11 +72,12 @@ class Trainer:
                 the last step of an epoch, once that epoch is validated and saved; after the very last step not at
                 all, for nothing is left to interrupt.
         """
+        self._saved_at = time.monotonic()
         while not self._is_done(self.state):
-            started = time.perf_counter()
+            self._epoch_began = time.monotonic() - self.state.epoch_seconds  # those before an interruption
             train_metrics = self._train_epoch()
             val_metrics = self._validate()
-            self._end_epoch(train_metrics, val_metrics, time.perf_counter() - started)
+            self._end_epoch(train_metrics, val_metrics)
             if self.stop_signal is not None and not self._is_done(self.state):
                 self._leave()
 
@@ -97,12 +100,15 @@ class Trainer:
             state.step, state.num_images = step.index + 1, state.num_images + step.num_images
             self._observer.step(state.epoch, state.step, len(plan), state.num_images)
             stops_here = self.stop_signal is not None and state.step < len(plan)
-            if stops_here or state.step % config.log_every == 0:
+            saves_here = stops_here or (self._is_checkpoint_due() and state.step < len(plan))
+            if saves_here or state.step % config.log_every == 0:
                 state.loss_sum, _ = running.look(where)  # synchronises; the only place within an epoch that does
-            if stops_here:
+            if saves_here:
                 self._require_finite_weights(where)
-                state.epoch_seconds += time.perf_counter() - started
+                state.epoch_seconds = time.monotonic() - self._epoch_began
                 self.save("last")
+                self._saved_at = time.monotonic()
+            if stops_here:
                 self._leave()
         state.loss_sum, num_images = running.look(f"epoch {state.epoch + 1}")
         self._require_finite_weights(f"after epoch {state.epoch + 1}")
@@ -158,9 +164,17 @@ class Trainer:
         summary = summarise(probabilities, self._val_labels[: len(probabilities)], self._classes)
         return {"val/loss": summary["loss"], "val/accuracy": summary["accuracy"]}
 
-    def _end_epoch(self, train_metrics: dict[str, float], val_metrics: dict[str, float], seconds: float) -> None:
+    def _is_checkpoint_due(self) -> bool:
+        """Whether so many steps or minutes have passed that one is due within the epoch."""
+        config = self._config.trainer
+        if config.checkpoint_steps is not None and self.state.global_step % config.checkpoint_steps == 0:
+            return True
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return config.checkpoint_minutes is not None and minutes >= config.checkpoint_minutes
+
+    def _end_epoch(self, train_metrics: dict[str, float], val_metrics: dict[str, float]) -> None:
         state, epoch = self.state, self.state.epoch
-        seconds += state.epoch_seconds
+        seconds = time.monotonic() - self._epoch_began
         improved = self._is_better(val_metrics)
         if improved:
             state.best_epoch, state.best = epoch, val_metrics
@@ -175,6 +189,7 @@ class Trainer:
             checkpoint.copy(self._path("best"), self._path("last"))
         else:
             self.save("last")
+        self._saved_at = time.monotonic()
 
     def _is_better(self, metrics: dict[str, float]) -> bool:
         monitor = self._config.trainer.monitor
@@ -212,18 +227,14 @@ class Trainer:
             UserError: it cannot be read, does not fit, or has neither steps left nor a best epoch; nothing is written.
         """
         self.state, parts = checkpoint.load(path, self._identity)
-        best = path.with_name("best.pt")
-        if self.state.best_epoch is not None and not self._is_best(best):
-            log.warning("%s is not the best epoch of %s: from here on the best counts anew", best, path)
+        best = self._find_best(path)
+        if self.state.best_epoch is not None and best is None:
+            log.warning("There is no checkpoint of the best epoch of %s: from here on the best counts anew", path)
             self.state.best_epoch, self.state.best, self.state.stale_epochs = None, {}, 0
         if self.state.best_epoch is None and self._is_done(self.state):
             raise UserError(
                 f"The checkpoint {path} has no steps left: raise trainer.epochs={self._config.trainer.epochs}."
             )
-        if path.parent != self._folder:  # so that a kill before the first own checkpoint loses nothing
-            if self.state.best_epoch is not None:
-                checkpoint.copy(best, self._path("best"))
-            checkpoint.copy(path, self._path("last"))
         self.model.load_state_dict(parts["model"])
         if parts["average"] is not None:
             self.average.model.load_state_dict(parts["average"])
@@ -235,14 +246,22 @@ class Trainer:
             self._scaler.load_state_dict(parts["scaler"])
         self._schedule.decays = parts["schedule"]["decays"]
         self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
+        # So that a kill before the first own checkpoint loses nothing, and a damaged one is never the one before.
+        if best is not None and best != self._path("best"):
+            checkpoint.copy(best, self._path("best"))
+        if path != self._path("last"):
+            self._path("last").unlink(missing_ok=True)
+            checkpoint.copy(path, self._path("last"))
 
-    def _is_best(self, path: Path) -> bool:
-        """Whether this is the checkpoint of the best epoch so far; it may be missing, or of a later best."""
-        try:
-            state, _ = checkpoint.load(path, self._identity)
-        except UserError:
-            return False
-        return state.best_epoch == self.state.best_epoch
+    def _find_best(self, path: Path) -> Path | None:
+        """The checkpoint of the best epoch so far: best.pt, unless that is missing, damaged or of a later best."""
+        best_epoch = self.state.best_epoch
+        for candidate in (path.with_name(checkpoint.BEST), path, path.with_name(checkpoint.PREVIOUS)):
+            with suppress(UserError):
+                state, _ = checkpoint.load(candidate, self._identity)
+                if state.step == 0 and state.best_epoch == best_epoch == state.epoch - 1:
+                    return candidate
+        return None
 
     def has_steps_left(self, path: Path) -> bool:
         """Whether there is a checkpoint from which this training can go on, and it has not come to its end."""
