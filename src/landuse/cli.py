@@ -26,8 +26,9 @@ from yaml import YAMLError
 
 from landuse.config import compose, messages
 from landuse.config.folders import config_dir
+from landuse.config.processes import Place
 from landuse.config.schema import Config
-from landuse.errors import Interrupted, PrunedError, SweepFailedError, UserError
+from landuse.errors import FailureError, Interrupted, PrunedError, UserError
 from landuse.sweeps.database import hide_password
 
 PLACE_IS_UNUSABLE = (
@@ -117,7 +118,7 @@ def run_command(command: str, job: Job) -> None:
         _exit_with_message(str(single.args[0]), wants_traceback)
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
-    except SweepFailedError as error:
+    except FailureError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILURE)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -125,7 +126,7 @@ def run_command(command: str, job: Job) -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _say(str(error))
         sys.exit(128 + error.signal_number)
     except BrokenPipeError:  # as in `--help | head`: whoever read stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -184,7 +185,8 @@ def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
     defaults = [f"hydra.job.name={command}"]
     if command != "train":  # the others write into the data folder or into the run they are given
         defaults.append("hydra.run.dir=.")
-    return defaults + canonical
+    # The run folder is made by the first of several processes; the others are told its name.
+    return defaults + canonical + (["hydra.run.dir=."] if Place.find().rank > 0 else [])
 
 
 @contextlib.contextmanager
@@ -217,5 +219,11 @@ def _sigterm_as_exception() -> Iterator[None]:
 def _exit_with_message(message: str, wants_traceback: bool) -> None:
     if wants_traceback:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    _say(message and f"error: {message}")
     sys.exit(EXIT_USER_ERROR)
+
+
+def _say(message: str) -> None:
+    """On stderr; what several processes of a machine have to say is said by the first."""
+    if message and Place.find().local_rank == 0:
+        print(message, file=sys.stderr)

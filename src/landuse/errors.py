@@ -21,5 +21,13 @@ class PrunedError(Exception):
     """A sweep stopped this trial early because others do better. No failure: the sweep goes on."""
 
 
-class SweepFailedError(Exception):
+class FailureError(Exception):
+    """A failure that its message explains, so that no traceback is shown; commands exit with status 1."""
+
+
+class SweepFailedError(FailureError):
     """More trials of a sweep failed than it allows. The message is for people; the failures are on record."""
+
+
+class PeerLostError(FailureError):
+    """One of the processes that train a model together has ended, and the others cannot go on."""

@@ -4,6 +4,8 @@ The order of things: validate, prepare the data, build the model, decide the har
 write summary and report. The loop itself is in training/loop.py, optimisers in training/optim.py.
 """
 
+import contextlib
+import dataclasses
 import logging
 import shutil
 import sys
@@ -13,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from landuse import runs
 from landuse.cli import Invocation, run_command
+from landuse.config.processes import Place
 from landuse.config.schema import Config, CustomModelConfig, ModelConfig
-from landuse.config.validate import validate
+from landuse.config.validate import FEWEST_PER_PROCESS, validate
 from landuse.errors import Interrupted, PrunedError, UserError
 from landuse.files import write_json
 from landuse.sweeps.trial import PruningObserver, is_trial
 from landuse.tracking import logs
+from landuse.training.group import ALONE, Group
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,27 +45,48 @@ def train(config: Config, call: Invocation) -> float:
     """
     validate(config)
     logs.to_stderr()
-    with runs.claimed(call.output_dir):
-        finished = runs.finished_summary(call.output_dir, config)
-        if finished is not None:
-            log.info("%s is finished already; nothing to do", call.output_dir)
-            _complete_report(call.output_dir)
-            return float(finished[config.trainer.monitor])
-        runs.require_free(call.output_dir, config)
+    place = Place.find()
+    if place.size == 1:
+        with runs.claimed(call.output_dir):
+            return _train(config, call, ALONE)
+    if is_trial():
+        raise UserError("A trial of a sweep is trained by one process: start the sweep without torchrun.")
 
-        from landuse.data.pack import prepare  # decodes in worker processes, which start faster before torch is there
+    from landuse.training.distributed import meeting
 
-        pack = prepare(config.data)
-        if pack.num_images["train"] < 2:
-            raise UserError(
-                f"The training split has {pack.num_images['train']} image, and batch norm needs two: raise "
-                "data.max_images or data.split.fractions, or add images."
-            )
-        summary = _run(config, pack, _initial_model(config, pack), call)
+    with contextlib.ExitStack() as claim, meeting(place, config.trainer.device) as group:
+
+        def begin() -> tuple[Config, Path]:
+            claim.enter_context(runs.claimed(call.output_dir))
+            return config, call.output_dir
+
+        config, folder = group.first(begin)  # whose names have times in them
+        return _train(config, dataclasses.replace(call, output_dir=folder), group)
+
+
+def _train(config: Config, call: Invocation, group: Group) -> float:
+    """In a run folder that is ours alone."""
+    finished = group.first(lambda: runs.finished_summary(call.output_dir, config))
+    if finished is not None:
+        log.info("%s is finished already; nothing to do", call.output_dir)
+        group.first(lambda: _complete_report(call.output_dir))
+        return float(finished[config.trainer.monitor])
+    group.first(lambda: runs.require_free(call.output_dir, config))
+
+    from landuse.data.pack import prepare  # decodes in worker processes, which start faster before torch is there
+
+    pack = prepare(config.data)
+    fewest = 2 if group.size == 1 else FEWEST_PER_PROCESS * group.size
+    if pack.num_images["train"] < fewest:
+        raise UserError(
+            f"The training split has {pack.num_images['train']} image(s), and batch norm needs {fewest}: raise "
+            "data.max_images or data.split.fractions, or add images."
+        )
+    summary = _run(config, pack, _initial_model(config, pack), call, group)
     return float(summary[config.trainer.monitor])
 
 
-def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation) -> dict[str, Any]:
+def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation, group: Group) -> dict[str, Any]:
     from landuse.tracking.console import Console
     from landuse.tracking.metrics_file import MetricsFile
     from landuse.tracking.provenance import collect
@@ -74,9 +99,13 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Invocation) -> 
 
     folder, observers = call.output_dir, Observers()
     runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
-    trainer = Trainer(config, runtime.place(model), pack, runtime, folder / "checkpoints", observers)
+    trainer = Trainer(config, runtime.place(model), pack, runtime, folder / "checkpoints", observers, group)
     _resume(trainer, config, folder)
     # A mistake up to here has left the folder as it was.
+    if not group.is_main:
+        with stopping_after_a_step(trainer):
+            trainer.fit()
+        return trainer.state.best
     runs.create(folder, config)
     logs.to_file(folder / "train.log")
     write_json(folder / "provenance.json", collect(config, pack, runtime, call.command_line))
@@ -135,16 +164,30 @@ def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
 
 def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
     """Go on from the checkpoint that ``trainer.resume`` means, if any; another run's epochs so far come along."""
+    path = trainer.group.first(lambda: _checkpoint_of(trainer, config, folder))
+    if path is None:
+        return
+    trainer.restore(path)
+    log.info("resumed from %s at epoch %d, step %d", path, trainer.state.epoch + 1, trainer.state.step)
+    run = path.parent.parent
+    if (run / "config.yaml").is_file() and (changed := runs.differences(run, config)):
+        log.warning("resumed under another configuration (%s): not what an uninterrupted run would give", changed)
+    if trainer.group.is_main and (run / "metrics.jsonl").is_file() and run.resolve() != folder.resolve():
+        shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
+
+
+def _checkpoint_of(trainer: "Trainer", config: Config, folder: Path) -> Path | None:
+    """The checkpoint to go on from; of ``unfinished`` without one the folder is cleared."""
     from landuse.tracking import metrics_file
     from landuse.training import checkpoint
 
     resume = config.trainer.resume
     if resume == "never":
-        return
+        return None
     path = checkpoint.find(folder if resume in ("auto", "unfinished") else Path(resume))
     if resume == "unfinished" and not (runs.is_of(folder, config) and trainer.has_steps_left(path)):
         runs.clear(folder)
-        return
+        return None
     earlier = path.parent.parent / "metrics.jsonl"
     num_epochs = len(metrics_file.read(earlier)) if earlier.is_file() else 0  # damage is found before files change
     if resume == "auto" and not path.is_file():
@@ -153,13 +196,8 @@ def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
                 f"{folder} holds {num_epochs} epochs but no checkpoint from which they could go on: choose another "
                 "run_name=NAME, or remove the folder."
             )
-        return
-    trainer.restore(path)
-    if earlier.is_file() and earlier.resolve() != (folder / "metrics.jsonl").resolve():
-        shutil.copyfile(earlier, folder / "metrics.jsonl")
-    log.info("resumed from %s at epoch %d, step %d", path, trainer.state.epoch + 1, trainer.state.step)
-    if (path.parent.parent / "config.yaml").is_file() and (changed := runs.differences(path.parent.parent, config)):
-        log.warning("resumed under another configuration (%s): not what an uninterrupted run would give", changed)
+        return None
+    return path
 
 
 def _export(config: Config, pack: "Pack", trainer: "Trainer", folder: Path) -> None:
