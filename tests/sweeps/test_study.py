@@ -51,7 +51,7 @@ def test_what_runs_is_not_handed_out_again(tmp_path: Path) -> None:
 
 def test_pruned_trials_count_and_failed_ones_do_not(tmp_path: Path) -> None:
     sweep = Sweep(make_plan(tmp_path, n_trials=2), "one")
-    sweep.claim().report(0.1, 0)
+    sweep.claim().report(0.1, 1)
     sweep.prune(0)
     sweep.claim()
     sweep.fail(1, "RuntimeError: no luck")
@@ -288,7 +288,7 @@ def work(plan: Plan, session: str) -> Sweep:
         while (trial := sweep.claim()) is not None:
             kind = {1: "prune", 2: "fail", 3: "interrupt"}.get(trial.number)
             if kind == "prune":
-                trial.report(0.1, 0)
+                trial.report(0.1, 1)
                 leave_run(sweep, trial.number, "pruned")
                 sweep.prune(trial.number)
             elif kind is not None:

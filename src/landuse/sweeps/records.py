@@ -25,7 +25,7 @@ class TrialRecord:
     state: State
     params: dict[str, Any]  # swept key -> value
     values: tuple[float, ...] = ()  # one an objective, of a completed trial
-    curve: dict[int, float] = field(default_factory=dict)  # epoch (from 0) -> the monitored metric after it
+    curve: dict[int, float] = field(default_factory=dict)  # epoch, from 1 on -> the monitored metric after it
     run: str = ""  # folder
     reason: str = ""  # why it failed
     worker: str = ""  # who ran it

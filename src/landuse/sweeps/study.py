@@ -270,7 +270,7 @@ class Sweep:
         state: State = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting"}.get(
             trial.state.name, "failed" if attributes.get("is_fault", True) else "interrupted"
         )  # type: ignore[assignment]
-        curve = trial.intermediate_values or dict(enumerate(attributes.get("curve", [])))
+        curve = trial.intermediate_values or dict(enumerate(attributes.get("curve", []), start=1))
         point = _point(trial)
         return TrialRecord(
             number=trial.number,

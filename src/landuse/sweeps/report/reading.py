@@ -74,8 +74,8 @@ def monitored(record: SweepRecord) -> Objective | None:
 
 
 def finite_curve(trial: TrialRecord) -> dict[int, float]:
-    """Epoch, counted from 1 as people do, -> the monitored metric; without epochs at which it was not finite."""
-    return {epoch + 1: value for epoch, value in sorted(trial.curve.items()) if math.isfinite(value)}
+    """Epoch -> the monitored metric; without epochs at which it was not finite."""
+    return {epoch: value for epoch, value in sorted(trial.curve.items()) if math.isfinite(value)}
 
 
 def reached(trial: TrialRecord, index: int, objective: Objective) -> float | None:
