@@ -123,7 +123,7 @@ def write_leaderboard(record: SweepRecord, path: Path) -> None:
         further = [objective.name for objective in record.objectives[1:]]
         writer.writerow(["trial", "state", "value", "epochs", "seconds", "run", *record.keys, *further])
         for trial in record.ranked():
-            values = [f"{value:.6g}" for value in trial.values] or [""] * len(record.objectives)
+            values = [f"{value:.10g}" for value in trial.values] or [""] * len(record.objectives)
             seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
             params = [override_value(trial.params[key]) if key in trial.params else "" for key in record.keys]
             writer.writerow(
