@@ -214,6 +214,7 @@ def test_odd_names_and_values(sweep, tmp_path: Path) -> None:
         ([*SWEPT, "hydra.sweeper.workers=-1"], "hydra.sweeper.workers=-1: must be at least 0"),
         ([*SWEPT, "hydra.sweeper.objective=accuracy"], "no such metric"),
         ([*SWEPT, "hydra.sweeper.objective=parameters", "hydra/sweeper/pruner=median"], "which must be the only"),
+        (["trainer.epochs=1,9", "hydra/sweeper/pruner=hyperband"], "give hydra.sweeper.pruner.max_resource=N"),
         ([*SWEPT, "hydra/sweeper/sampler=grid"], "a grid needs choice(...)"),
         ([*SWEPT, "hydra/sweeper/sampler=motpe"], "sampler cannot be made: The 'motpe' sampler was removed"),
         ([*SWEPT, "hydra/sweeper/sampler=tpee"], "hydra/sweeper/sampler=tpee: no such choice"),

@@ -105,6 +105,13 @@ def make_plan(config: DictConfig, loader: Any, settings: Mapping[str, Any], argu
     check_points(space, check)
     if len({trial.trainer.monitor for trial in first}) > 1:  # by a choice of the group trainer
         raise UserError("trainer.monitor differs between trials, which cannot be compared then: give one for all.")
+    if len({trial.trainer.epochs for trial in first}) > 1 and OmegaConf.is_interpolation(
+        config.hydra.sweeper.pruner, "max_resource"
+    ):
+        raise UserError(
+            "trainer.epochs differs between trials, each of which would make brackets of its own for Hyperband: "
+            "give hydra.sweeper.pruner.max_resource=N, the most epochs of a trial."
+        )
     plan = Plan(
         name=name,
         folder=Path(str(config.outputs), "sweeps", name),
