@@ -302,10 +302,17 @@ def test_the_short_commands_help(arguments: list[str], status: int, capsys: pyte
     assert "usage: python -m landuse.sweep name=RECIPE" in (captured.out if status == 0 else captured.err)
 
 
-def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 6}, raising=False)
     assert [share_of_cores(slot, 2) for slot in range(2)] == [[0, 2, 6], [1, 5]]
     assert [share_of_cores(slot, 7) for slot in range(7)] == [[0], [1], [2], [5], [6], [0], [1]]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
+    lines = ["GPU 0: A100 (UUID: GPU-1)", "  MIG 3g.20gb Device 0: (UUID: MIG-2)", "GPU 1: A100 (UUID: GPU-3)"]
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert visible_gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7")
     assert visible_gpus() == ["3", "GPU-7"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -163,4 +163,5 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(i) for i in range(len(listed.stdout.splitlines()))]
+    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # below them, their MIG slices
+    return [str(i) for i in range(len(gpus))]
