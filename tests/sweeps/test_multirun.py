@@ -206,6 +206,7 @@ def test_odd_names_and_values(sweep, tmp_path: Path) -> None:
         (["outputs=a,b"], "outputs cannot be swept"),
         ([], "Nothing is swept"),
         ([*SWEPT, "hydra.sweeper.study_name=a b"], "study_name=a b: give a name of letters"),
+        ([*SWEPT, "hydra.sweeper.study_name=a..b"], "study_name=a..b: give a name of letters"),
         ([*SWEPT, "hydra.sweeper.study_name=model"], "is no group's"),
         ([*SWEPT, "hydra.sweeper.study_name=null"], "The sweep has no name"),
         ([*SWEPT, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
