@@ -153,6 +153,16 @@ def test_a_pruned_trial_is_pruned_in_the_study(sweep, tmp_path: Path) -> None:
     assert [line["state"] for line in told if line["op_code"] == 6 and line["state"] != 0].count(2) == 2
 
 
+def test_the_first_rung_is_after_one_epoch(sweep, tmp_path: Path) -> None:
+    """A pruner's resources are epochs."""
+    pruner = ["hydra/sweeper/pruner=successive_halving", "trainer.warmup_epochs=0", "trainer.monitor=val/loss"]
+    done = sweep("trainer.lr=0.01,1e-9", "hydra/sweeper/sampler=grid", "trainer.epochs=3", *pruner)
+    assert done.status == 0, done.err
+    rows = {row["trainer.lr"]: row for row in leaderboard(tmp_path / "outputs/sweeps/s")}
+    assert [(rows[lr]["state"], rows[lr]["epochs"]) for lr in ("0.01", "1e-09")] == [("complete", "3"), ("pruned", "1")]
+    assert len((tmp_path / rows["1e-09"]["run"] / "metrics.jsonl").read_text().splitlines()) == 1
+
+
 def test_groups_are_swept_and_the_best_recipe_names_the_choice(
     command, image_folder, tmp_path: Path, shared_data: Path
 ) -> None:
@@ -196,6 +206,7 @@ def test_odd_names_and_values(sweep, tmp_path: Path) -> None:
         (["outputs=a,b"], "outputs cannot be swept"),
         ([], "Nothing is swept"),
         ([*SWEPT, "hydra.sweeper.study_name=a b"], "study_name=a b: give a name of letters"),
+        ([*SWEPT, "hydra.sweeper.study_name=a..b"], "study_name=a..b: give a name of letters"),
         ([*SWEPT, "hydra.sweeper.study_name=model"], "is no group's"),
         ([*SWEPT, "hydra.sweeper.study_name=null"], "The sweep has no name"),
         ([*SWEPT, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
@@ -204,6 +215,7 @@ def test_odd_names_and_values(sweep, tmp_path: Path) -> None:
         ([*SWEPT, "hydra.sweeper.workers=-1"], "hydra.sweeper.workers=-1: must be at least 0"),
         ([*SWEPT, "hydra.sweeper.objective=accuracy"], "no such metric"),
         ([*SWEPT, "hydra.sweeper.objective=parameters", "hydra/sweeper/pruner=median"], "which must be the only"),
+        (["trainer.epochs=1,9", "hydra/sweeper/pruner=hyperband"], "give hydra.sweeper.pruner.max_resource=N"),
         ([*SWEPT, "hydra/sweeper/sampler=grid"], "a grid needs choice(...)"),
         ([*SWEPT, "hydra/sweeper/sampler=motpe"], "sampler cannot be made: The 'motpe' sampler was removed"),
         ([*SWEPT, "hydra/sweeper/sampler=tpee"], "hydra/sweeper/sampler=tpee: no such choice"),

@@ -116,6 +116,21 @@ def test_exclusive_ends_with_an_error(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_is_given_back_though_a_signal_came_right_after_it_was_taken(tmp_path: Path, monkeypatch) -> None:
+    acquire = storage.FileLock.acquire
+
+    def interrupted(self: storage.FileLock, **arguments: float) -> None:
+        acquire(self, **arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.FileLock, "acquire", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught, exclusive(FileLocks(tmp_path)):
+            pass
+    assert caught.value is not None  # its traceback still holds on to the lock
+    assert FileLocks(tmp_path).acquire(storage.ONE_AT_A_TIME, wait=False)
+
+
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "", "journal.log", "mysql://a:secret@b/c"])
 def test_other_storages_are_refused(url: str) -> None:
     with pytest.raises(UserError, match="postgresql://USER@HOST/DATABASE") as caught:

@@ -49,16 +49,19 @@ class FileLocks:
         self._folder, self._held = folder, dict[int, FileLock]()
 
     def acquire(self, number: int, *, wait: bool) -> bool:
+        if number in self._held:
+            return False
         lock = FileLock(self._folder / ("study" if number == ONE_AT_A_TIME else f"trial-{number}"))
+        self._held[number] = lock  # first, so that it can be given back if a signal comes right after it is taken
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
+            del self._held[number]
             return False
-        self._held[number] = lock
         return True
 
     def release(self, number: int) -> None:
-        if number in self._held:  # else a signal came before it was taken
+        if number in self._held:
             self._held.pop(number).release()
 
     def take_abandoned(self, numbers: Sequence[int]) -> list[int]:
