@@ -54,6 +54,17 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
         open_storage(tmp_path, None)
 
 
+@pytest.mark.parametrize("damage", ["garbage", "", '{"op_code": 99}'])
+def test_damage_at_the_end_is_found_before_anything_is_added(tmp_path: Path, damage: str) -> None:
+    study(tmp_path).ask()
+    journal = tmp_path / "study.journal"
+    journal.write_text(journal.read_text() + damage + "\n")
+    before = journal.read_bytes()
+    with pytest.raises(UserError, match=r"study\.journal is damaged .*study_name=NAME"):
+        study(tmp_path)
+    assert journal.read_bytes() == before
+
+
 def test_an_error_while_the_journal_is_locked_leaves_it_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a signal: what is recorded because of it must not wait for itself."""
     here = study(tmp_path)

@@ -112,9 +112,14 @@ def _journal(folder: Path) -> "BaseStorage":
     from optuna.storages.journal import JournalFileBackend
 
     path = folder / JOURNAL
+    num_lines = path.read_bytes().count(b"\n") if path.is_file() else 0
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
+        num_read = storage._replay_result.log_number_read
+        if num_read < num_lines:  # Optuna passes over a last line that it cannot read, until there are more
+            raise ValueError(f"line {num_read + 1}")
+        return storage
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(
             f"{path} is damaged and cannot be read ({error}): remove the lines from there on, or choose another "
             "hydra.sweeper.study_name=NAME."
