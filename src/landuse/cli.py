@@ -144,6 +144,10 @@ def _problem_at_start(error: Exception, arguments: list[str]) -> str | None:
         return f"The run folder cannot be made ({error}): choose another with hydra.run.dir=PATH or outputs=PATH."
     if isinstance(error, ValueError) and "Only one of --run" in str(error):
         return "Leave out --multirun where --cfg or --info show the configuration."
+    if isinstance(error, UnicodeDecodeError):
+        return f"A chosen recipe is no text ({error}): save its YAML file as UTF-8."
+    if isinstance(error, RecursionError):
+        return "A chosen recipe names itself in its defaults: take it out there."
     return messages.wrong_group_value(arguments) if isinstance(error, ValueError) else None
 
 
