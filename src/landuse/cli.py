@@ -103,6 +103,11 @@ def run_command(command: str, job: Job) -> None:
                     _write_error(output_dir)
                     raise  # one job of several: the sweeper decides
                 raise _UserErrorOfSingleRun(messages.explain(error)) from error
+            except SystemExit as exit_:  # of a model's own code: its trial has failed, and the sweep goes on
+                if not is_multirun:
+                    raise
+                _write_error(output_dir)
+                raise RuntimeError(f"the training called sys.exit({exit_.code!r})") from None
             except Exception as error:
                 if is_multirun and not isinstance(error, PrunedError):
                     _write_error(output_dir)
@@ -154,7 +159,7 @@ def _problem_at_start(error: Exception, arguments: list[str]) -> str | None:
 def _write_error(folder: Path) -> None:
     """Keep the traceback of a job of several, which nobody would see otherwise."""
     with contextlib.suppress(OSError):
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
 
 
 def _open_closed_streams() -> None:
