@@ -137,3 +137,13 @@ def test_other_storages_are_refused(url: str) -> None:
 def test_no_password_is_shown() -> None:
     assert shown_url("postgresql://a:secret@b/c") == "postgresql://a:***@b/c"
     assert shown_url("postgresql://a@b/c") == "postgresql://a@b/c"
+    assert shown_url("postgresql://a:sec/ret#?@b/c") == "postgresql://a:***@b/c"
+    assert shown_url("postgresql://a:sec@ret@[::1/c") == "postgresql://a:***@[::1/c"
+    assert shown_url("postgresql://a@b/c?sslpassword=x&PASSWORD=y") == "postgresql://a@b/c?sslpassword=***&PASSWORD=***"
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:se@cret@b/c", "postgresql://b:1/c?password=se@cret"])
+def test_what_would_show_a_part_of_a_password_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="%40") as caught:
+        check_url(url)
+    assert "cret" not in str(caught.value)

@@ -86,6 +86,11 @@ def check_url(url: str | None) -> None:
             f"hydra.sweeper.storage={shown_url(url)}: give null for a file in the sweep's folder, or "
             "postgresql://USER@HOST/DATABASE (the password in PGPASSWORD)."
         )
+    before, _, options = (url or "").partition("?")
+    if before.count("@") > 1 or "@" in options:  # what follows it would be the server's name, which messages show
+        raise UserError(
+            f"hydra.sweeper.storage={shown_url(before)}: write @ in a password as %40, or put it in PGPASSWORD."
+        )
 
 
 def open_storage(folder: Path, url: str | None) -> "BaseStorage":
