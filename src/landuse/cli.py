@@ -97,17 +97,12 @@ def run_command(command: str, job: Job) -> None:
             try:
                 overrides = list(HydraConfig.get().overrides.task)
                 call = Invocation(command, arguments, overrides, composed, output_dir, is_multirun)
-                return job(compose.to_config(composed), call)
+                return _result(job, compose.to_config(composed), call)
             except (UserError, OmegaConfBaseException) as error:
                 if is_multirun:
                     _write_error(output_dir)
                     raise  # one job of several: the sweeper decides
                 raise _UserErrorOfSingleRun(messages.explain(error)) from error
-            except SystemExit as exit_:  # of a model's own code: its trial has failed, and the sweep goes on
-                if not is_multirun:
-                    raise
-                _write_error(output_dir)
-                raise RuntimeError(f"the training called sys.exit({exit_.code!r})") from None
             except Exception as error:
                 if is_multirun and not isinstance(error, PrunedError):
                     _write_error(output_dir)
@@ -141,6 +136,15 @@ def run_command(command: str, job: Job) -> None:
             _exit_with_message(problem, wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
+
+
+def _result(job: Job, config: Config, call: Invocation) -> Any:
+    try:
+        return job(config, call)
+    except SystemExit as exit_:  # of a model's own code: one of several has failed, and the others go on
+        if not call.is_multirun:
+            raise
+        raise RuntimeError("the training ended by SystemExit") from exit_
 
 
 def _problem_at_start(error: Exception, arguments: list[str]) -> str | None:

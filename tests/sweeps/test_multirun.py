@@ -144,7 +144,7 @@ def test_a_training_that_exits_is_a_failure(sweep, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Trainer, "fit", lambda _: sys.exit(0))
     done = sweep(*SWEPT, "hydra.sweeper.max_failures=0")
-    assert done.status == 1 and "trial 0, RuntimeError: the training called sys.exit(0)." in done.err
+    assert done.status == 1 and "trial 0, RuntimeError: the training ended by SystemExit 0." in done.err
     folder = tmp_path / "outputs/sweeps/s"
     assert [row["state"] for row in leaderboard(folder)] == ["failed"]
     assert "SystemExit: 0" in (folder / "trials/0/error.txt").read_text()
