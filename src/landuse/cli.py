@@ -98,7 +98,7 @@ def run_command(command: str, job: Job) -> None:
             try:
                 overrides = list(HydraConfig.get().overrides.task)
                 call = Invocation(command, arguments, overrides, composed, output_dir, is_multirun)
-                return job(compose.to_config(composed), call)
+                return _result(job, compose.to_config(composed), call)
             except (UserError, OmegaConfBaseException) as error:
                 if is_multirun:
                     _write_error(output_dir)
@@ -139,19 +139,32 @@ def run_command(command: str, job: Job) -> None:
         sys.exit(EXIT_FAILURE)
 
 
+def _result(job: Job, config: Config, call: Invocation) -> Any:
+    try:
+        return job(config, call)
+    except SystemExit as exit_:  # of a model's own code: one of several has failed, and the others go on
+        if not call.is_multirun:
+            raise
+        raise RuntimeError("the training ended by SystemExit") from exit_
+
+
 def _problem_at_start(error: Exception, arguments: list[str]) -> str | None:
     """The message for an error of Hydra's before the job, of which it says nothing useful itself."""
     if isinstance(error, OSError):  # Hydra could not make the folder
         return f"The run folder cannot be made ({error}): choose another with hydra.run.dir=PATH or outputs=PATH."
     if isinstance(error, ValueError) and "Only one of --run" in str(error):
         return "Leave out --multirun where --cfg or --info show the configuration."
+    if isinstance(error, UnicodeDecodeError):
+        return f"A chosen recipe is no text ({error}): save its YAML file as UTF-8."
+    if isinstance(error, RecursionError):
+        return "A chosen recipe names itself in its defaults: take it out there."
     return messages.wrong_group_value(arguments) if isinstance(error, ValueError) else None
 
 
 def _write_error(folder: Path) -> None:
     """Keep the traceback of a job of several, which nobody would see otherwise."""
     with contextlib.suppress(OSError):
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
 
 
 def _open_closed_streams() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,33 @@ def test_max_failures(sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [row["state"] for row in leaderboard(tmp_path / "outputs/sweeps/s")] == ["failed", "failed"]
     assert "MemoryError" in (tmp_path / "outputs/sweeps/s/trials/1/error.txt").read_text()
     assert sweep(*SWEPT, "hydra.sweeper.n_trials=1").status == 0
+
+
+def test_a_training_that_exits_is_a_failure(sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As code of a model's own may; an interruption would be tried again for ever."""
+    from landuse.training.loop import Trainer
+
+    monkeypatch.setattr(Trainer, "fit", lambda _: sys.exit(0))
+    done = sweep(*SWEPT, "hydra.sweeper.max_failures=0")
+    assert done.status == 1 and "trial 0, RuntimeError: the training ended by SystemExit 0." in done.err
+    folder = tmp_path / "outputs/sweeps/s"
+    assert [row["state"] for row in leaderboard(folder)] == ["failed"]
+    assert "SystemExit: 0" in (folder / "trials/0/error.txt").read_text()
+
+
+def test_a_reason_that_is_no_utf_8_is_on_record(sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that names a file whose name is none."""
+    from landuse.training.loop import Trainer
+
+    def broken(self: Trainer) -> None:
+        raise RuntimeError("cannot read <b>\udcff\x00")
+
+    monkeypatch.setattr(Trainer, "fit", broken)
+    done = sweep(*SWEPT, "hydra.sweeper.max_failures=0")
+    assert done.status == 1 and "trial 0, RuntimeError: cannot read <b>" in done.err
+    folder = tmp_path / "outputs/sweeps/s"
+    assert "cannot read <b>\\udcff" in (folder / "trials/0/error.txt").read_text()
+    assert "cannot read &lt;b&gt;" in (folder / "sweep.html").read_text()
 
 
 def test_a_pruned_trial_is_pruned_in_the_study(sweep, tmp_path: Path) -> None:

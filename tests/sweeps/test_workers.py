@@ -284,6 +284,21 @@ def test_workers_that_never_begin_are(tmp_path: Path, monkeypatch: pytest.Monkey
         starting.watch()
 
 
+def test_workers_end_with_a_sentence_and_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlike this process, to which Hydra is to hand its errors."""
+    sweep, environments = Sweep(make_plan(tmp_path), "one"), []
+
+    def popen(*_: object, env: dict[str, str], **__: object) -> Ended:
+        environments.append(env)
+        return Ended(None)
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
+    workers._Team(sweep, "one", 1, "cpu")
+    assert environments[0]["HYDRA_FULL_ERROR"] == "0"
+
+
 def test_the_short_command() -> None:
     assert hydra_arguments(["name=cnn_tpe", "workers=4", "n_trials=9", "dry_run=true", "trainer.lr=1,2"]) == [
         "--multirun", "+sweeps=cnn_tpe", "hydra.sweeper.workers=4", "hydra.sweeper.n_trials=9",

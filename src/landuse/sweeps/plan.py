@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from landuse.config import compose
 from landuse.config.folders import name_problems
-from landuse.config.messages import GROUPS, explain
+from landuse.config.messages import GROUPS, explain, wrong_group_value
 from landuse.config.schema import Config
 from landuse.config.validate import validate
 from landuse.errors import UserError
@@ -92,6 +92,9 @@ def make_plan(config: DictConfig, loader: Any, settings: Mapping[str, Any], argu
     """
     name = _checked_name(settings["study_name"], str(config.outputs))
     _check_numbers(settings)
+    for group in ("sampler", "pruner"):
+        if settings[group] is None:
+            raise UserError(f"hydra.sweeper.{group}=null: choose one by hydra/sweeper/{group}=NAME.")
     check_url(settings["storage"])
     space = parse_space(settings["params"] or {}, arguments)
     _check_keys(space)
@@ -221,6 +224,8 @@ def trial_config(config: DictConfig, loader: Any, overrides: Sequence[str]) -> C
         return compose.to_config(with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
+    except ValueError as error:  # Hydra's, of a choice that is no name
+        raise UserError(wrong_group_value(overrides) or str(error)) from error
 
 
 def _common(config: Config, space: Space) -> dict[str, Any]:

@@ -89,6 +89,11 @@ def check_url(url: str | None) -> None:
             f"hydra.sweeper.storage={shown_url(url)}: give null for a file in the sweep's folder, or "
             "postgresql://USER@HOST/DATABASE (the password in PGPASSWORD)."
         )
+    before, _, options = (url or "").partition("?")
+    if before.count("@") > 1 or "@" in options:  # what follows it would be the server's name, which messages show
+        raise UserError(
+            f"hydra.sweeper.storage={shown_url(before)}: write @ in a password as %40, or put it in PGPASSWORD."
+        )
 
 
 def open_storage(folder: Path, url: str | None) -> "BaseStorage":
@@ -115,9 +120,14 @@ def _journal(folder: Path) -> "BaseStorage":
     from optuna.storages.journal import JournalFileBackend
 
     path = folder / JOURNAL
+    num_lines = path.read_bytes().count(b"\n") if path.is_file() else 0
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
+        num_read = storage._replay_result.log_number_read
+        if num_read < num_lines:  # Optuna passes over a last line that it cannot read, until there are more
+            raise ValueError(f"line {num_read + 1}")
+        return storage
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(
             f"{path} is damaged and cannot be read ({error}): remove the lines from there on, or choose another "
             "hydra.sweeper.study_name=NAME."

@@ -93,6 +93,7 @@ class _Team:
             SESSION: self._session,
             PARENT: str(os.getpid()),
             "OMP_NUM_THREADS": str(len(cores)),
+            "HYDRA_FULL_ERROR": "0",  # which is set in this process: the end of their log is shown to people
         }
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
