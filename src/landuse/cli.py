@@ -32,10 +32,12 @@ from landuse.errors import FailureError, Interrupted, PrunedError, UserError
 from landuse.sweeps.database import hide_password
 
 PLACE_IS_UNUSABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+    errno.ENAMETOOLONG,
 )  # fmt: skip
 # What libraries say of a full disk instead of raising an OSError: safetensors, and torch in its own words.
 DISK_IS_FULL = ("No space left on device", "PytorchStreamWriter failed", "unexpected pos")
+MEMORY_IS_FULL = ("can't allocate memory", "out of memory")  # torch's words for the host's and a GPU's
 CURES = {
     "train": "choose another place with outputs=PATH, hydra.run.dir=PATH or data.home=PATH",
     "evaluate": "copy the run to another place and give run=PATH, or choose another data.home=PATH",
@@ -175,13 +177,19 @@ def _open_closed_streams() -> None:
 
 
 def _problem_of_place(error: BaseException | None, command: str) -> str | None:
-    """The message when an error, or what it came of, says that the disk or a folder cannot take what is written."""
+    """The message when an error, or what it came of, says that a disk, a folder or the memory cannot take it."""
     cure = f"Make room or allow writing there, or {CURES.get(command, 'run it in another folder')}."
     while error is not None:
         if isinstance(error, OSError) and error.errno in PLACE_IS_UNUSABLE:
             return f"{error.filename or 'While writing'}: {error.strerror}. {cure}"
         if any(text in str(error) for text in DISK_IS_FULL):
             return f"While writing: No space left on device. {cure}"
+        if isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY_IS_FULL):
+            return (
+                f"Out of memory ({(str(error).splitlines() or ['no room'])[0][:200]}). Lower trainer.batch_size or "
+                "data.image_size, or end other programs; a run goes on from its last checkpoint with "
+                "hydra.run.dir=<its folder> trainer.resume=auto."
+            )
         error = error.__cause__ or error.__context__
     return None
 
