@@ -27,7 +27,7 @@ from yaml import YAMLError
 from landuse.config import compose, messages
 from landuse.config.folders import config_dir
 from landuse.config.schema import Config
-from landuse.errors import Interrupted, PrunedError, SweepFailedError, UserError
+from landuse.errors import DifferentError, Interrupted, PrunedError, SweepFailedError, UserError
 from landuse.sweeps.database import hide_password
 
 PLACE_IS_UNUSABLE = (
@@ -39,6 +39,7 @@ CURES = {
     "train": "choose another place with outputs=PATH, hydra.run.dir=PATH or data.home=PATH",
     "evaluate": "copy the run to another place and give run=PATH, or choose another data.home=PATH",
     "report": "copy the run to another place and give run=PATH",
+    "reproduce": "choose another place with outputs=PATH or data.home=PATH",
     "download": "choose another place with data.home=PATH",
     "preprocess": "choose another place with data.home=PATH",
 }
@@ -70,14 +71,19 @@ class Invocation:
 Job = Callable[[Config, Invocation], Any]
 
 
-class _UserErrorOfSingleRun(BaseException):
-    """Carries a UserError past Hydra, which would print a line of its own above the message for any Exception."""
+class _MessageOfSingleRun(BaseException):
+    """Carries a message past Hydra, which would print a line of its own above it for any Exception."""
+
+    def __init__(self, message: str, status: int = EXIT_USER_ERROR) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def run_command(command: str, job: Job) -> None:
     """Compose the configuration from ``sys.argv``, run ``job`` on it, and exit with a status that says how it went.
 
-    0: done. 1: a failure of the program, with its traceback. 2: the user's mistake, in one or two sentences.
+    0: done. 1: a failure of the program, with its traceback, or a repeated run that came out different. 2: the user's
+    mistake, in one or two sentences.
     130, 143: interrupted by Ctrl-C or SIGTERM.
     """
     _open_closed_streams()
@@ -102,22 +108,26 @@ def run_command(command: str, job: Job) -> None:
                 if is_multirun:
                     _write_error(output_dir)
                     raise  # one job of several: the sweeper decides
-                raise _UserErrorOfSingleRun(messages.explain(error)) from error
+                raise _MessageOfSingleRun(messages.explain(error)) from error
+            except DifferentError as error:
+                if is_multirun:
+                    raise
+                raise _MessageOfSingleRun(str(error), EXIT_FAILURE) from error
             except Exception as error:
                 if is_multirun and not isinstance(error, PrunedError):
                     _write_error(output_dir)
                 if is_multirun or (problem := _problem_of_place(error, command)) is None:
                     raise
-                raise _UserErrorOfSingleRun(problem) from error
+                raise _MessageOfSingleRun(problem) from error
 
     try:
         with _sigterm_as_exception():
             task()
-    except _UserErrorOfSingleRun as single:
-        _exit_with_message(str(single.args[0]), wants_traceback)
+    except _MessageOfSingleRun as single:
+        _exit_with_message(str(single), wants_traceback, single.status)
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
-    except SweepFailedError as error:
+    except (DifferentError, SweepFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILURE)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -214,8 +224,8 @@ def _sigterm_as_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _exit_with_message(message: str, wants_traceback: bool) -> None:
+def _exit_with_message(message: str, wants_traceback: bool, status: int = EXIT_USER_ERROR) -> None:
     if wants_traceback:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(EXIT_USER_ERROR)
+    sys.exit(status)

@@ -21,5 +21,9 @@ class PrunedError(Exception):
     """A sweep stopped this trial early because others do better. No failure: the sweep goes on."""
 
 
+class DifferentError(Exception):
+    """A run that was repeated came out different. Neither a mistake nor a failure of the program: it is the answer."""
+
+
 class SweepFailedError(Exception):
     """More trials of a sweep failed than it allows. The message is for people; the failures are on record."""

@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,9 +27,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Check = Callable[[dict[str, Any]], None]
+
 
 class Call(Protocol):
     """How a command was called that trains; see :class:`landuse.cli.Invocation`."""
+
+    @property
+    def command(self) -> str:
+        """Its name."""
 
     @property
     def output_dir(self) -> Path:
@@ -43,8 +50,12 @@ class Call(Protocol):
         """What repeats it."""
 
 
-def run(config: Config, call: Call) -> float:
+def run(config: Config, call: Call, check: Check | None = None) -> float:
     """Train one model of a configuration that was found to be right.
+
+    Args:
+        check: is given the run's provenance before anything is read from or written to the run folder, unless that run
+            is finished already; may raise.
 
     Returns:
         The best value of ``trainer.monitor``.
@@ -69,14 +80,14 @@ def run(config: Config, call: Call) -> float:
                 f"The training split has {pack.num_images['train']} image, and batch norm needs two: raise "
                 "data.max_images or data.split.fractions, or add images."
             )
-        summary = _run(config, pack, _initial_model(config, pack), call)
+        summary = _run(config, pack, _initial_model(config, pack), call, check)
     return float(summary[config.trainer.monitor])
 
 
-def _run(config: Config, pack: "Pack", model: "nn.Module", call: Call) -> dict[str, Any]:
+def _run(config: Config, pack: "Pack", model: "nn.Module", call: Call, check: Check | None) -> dict[str, Any]:
     from landuse.tracking.console import Console
     from landuse.tracking.metrics_file import MetricsFile
-    from landuse.tracking.provenance import collect
+    from landuse.tracking.provenance import collect, resumed_from
     from landuse.tracking.wandb_mirror import build_mirror
     from landuse.training.device import build_runtime
     from landuse.training.loop import Trainer
@@ -86,13 +97,18 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Call) -> dict[s
 
     folder, observers = call.output_dir, Observers()
     runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
+    provenance = collect(config, pack, runtime, call.command_line)
+    if check is not None:
+        check(provenance)
     trainer = Trainer(config, runtime.place(model), pack, runtime, folder / "checkpoints", observers)
     _resume(trainer, config, folder)
+    provenance["resumed_from"] = resumed_from(config, folder, trainer.state)
     # A mistake up to here has left the folder as it was.
     runs.create(folder, config)
     logs.to_file(folder / "train.log")
-    write_json(folder / "provenance.json", collect(config, pack, runtime, call.command_line))
-    runs.point_latest(Path(config.outputs), folder)
+    write_json(folder / "provenance.json", provenance)
+    if call.command == "train":
+        runs.point_latest(Path(config.outputs), folder)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     log.info("%s with %s parameters, %s", config.model.name, f"{num_parameters:,}", _shown_data(pack))
 
@@ -109,7 +125,8 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Call) -> dict[s
         status = "completed"
     except (Interrupted, KeyboardInterrupt):
         status = "interrupted"
-        log.info("continue    the same command with hydra.run.dir=%s trainer.resume=auto", _shown(folder))
+        with_ = f" with hydra.run.dir={_shown(folder)} trainer.resume=auto" if call.command == "train" else ""
+        log.info("continue    the same command%s", with_)
         raise
     except PrunedError as reason:
         status = "pruned"
@@ -120,7 +137,7 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Call) -> dict[s
         summary |= {"data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint}
         write_json(folder / "summary.json", summary)
         mirror.finish(summary, exit_code=0 if status in ("completed", "pruned") else 1)
-    _show(summary, folder, config.model)
+    _show(summary, folder, config.model, call)
     if trainer.stop_signal is not None and call.is_multirun:  # it came in the last step; a sweep would just go on
         raise Interrupted(trainer.stop_signal, f"Interrupted after {_shown(folder)} was complete.")
     return summary
@@ -198,13 +215,15 @@ def _summary(
     }
 
 
-def _show(summary: dict[str, Any], folder: Path, model: ModelConfig) -> None:
+def _show(summary: dict[str, Any], folder: Path, model: ModelConfig, call: Call) -> None:
     from landuse.evaluation.report import report_run
 
     best = (summary["best_epoch"] + 1, summary["val/accuracy"], summary["val/loss"])
     log.info("best epoch %d: val accuracy %.4f, val loss %.4f", *best)
     log.info("run folder  %s", _shown(folder))
     log.info("report      %s", _shown(report_run(folder)))
+    if call.command != "train":  # which has a next step of its own
+        return
     custom = f" model=custom model.target={model.target}" if isinstance(model, CustomModelConfig) else ""
     log.info("next        %s -m landuse.evaluate run=%s%s", _shown_python(), _shown(folder), custom)
 
