@@ -99,7 +99,7 @@ def run_command(command: str, job: Job) -> None:
         nonlocal has_started
         has_started = True
         output_dir, is_multirun = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
-        with _no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
+        with no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
             try:
                 overrides = list(HydraConfig.get().overrides.task)
                 call = Invocation(command, arguments, overrides, composed, output_dir, is_multirun)
@@ -198,7 +198,7 @@ def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _no_empty_folder(folder: Path, outputs: Path) -> Iterator[None]:
+def no_empty_folder(folder: Path, outputs: Path) -> Iterator[None]:
     """Remove the run folder that Hydra made, and its empty parents, when a job ends without having written anything."""
     try:
         yield

@@ -2,15 +2,16 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landuse import runs, training_run
-from landuse.cli import Invocation, run_command
+from landuse.cli import Invocation, no_empty_folder, run_command
 from landuse.config import compose
-from landuse.config.devices import has_mps, num_cuda_devices
+from landuse.config.devices import DEVICE_FORM, has_mps, num_cuda_devices
 from landuse.config.schema import Config, CustomModelConfig
 from landuse.config.validate import validate
 from landuse.errors import DifferentError, UserError
@@ -25,8 +26,14 @@ log = logging.getLogger(__name__)
 
 RESULT = "reproduction.json"
 MAY_CHANGE = ("trainer.device", "trainer.profile", "hardware.")  # within a run, and it can still be made in one go
-# What build_runtime decided and provenance.json keeps, by its type.
-DECIDED = {"precision": str, "channels_last": bool, "compile": bool, "num_threads": int, "allocator": str}
+# What build_runtime decided and provenance.json keeps -> whether a value is one that it can have decided.
+DECIDED: dict[str, Callable[[Any], bool]] = {
+    "precision": lambda value: value in ("fp32", "bf16", "fp16"),
+    "channels_last": lambda value: isinstance(value, bool),
+    "compile": lambda value: isinstance(value, bool),
+    "num_threads": lambda value: type(value) is int,
+    "allocator": lambda value: value in ("keep", "system"),
+}
 
 
 def reproduce(config: Config, call: Invocation) -> dict[str, Any]:
@@ -52,7 +59,7 @@ def reproduce(config: Config, call: Invocation) -> dict[str, Any]:
     _require_repeatable(run)
     weights = comparison.read_weights(folder)
     _warn_of_changed_weights(folder)
-    config = _with_hardware(config, run.provenance.get("hardware"), call)
+    _take_hardware(config, run.provenance.get("hardware"), call)
     validate(config)
     target = _own_folder(folder, config, call)
     log.info("reproduce   %s in %s", folder, target)
@@ -62,7 +69,8 @@ def reproduce(config: Config, call: Invocation) -> dict[str, Any]:
         _clear_other_part(target, now)
         _say(_differences(run, config, now))
 
-    training_run.run(config, dataclasses.replace(call, output_dir=target), check)
+    with no_empty_folder(target, Path(config.outputs)):
+        training_run.run(config, dataclasses.replace(call, output_dir=target), check)
     repeated = read_run(target)
     _require_same_data(run.provenance, repeated.provenance)
     differences = _differences(run, config, repeated.provenance)
@@ -139,28 +147,19 @@ def _warn_of_changed_weights(folder: Path) -> None:
         log.warning("model: model.safetensors is not the file that model.json describes: changed after the training")
 
 
-def _with_hardware(config: Config, recorded: Any, call: Invocation) -> Config:
-    """What was decided for the run is decided, where this machine has it and the command line does not say otherwise.
-
-    Raises:
-        UserError: a recorded value is none that there is.
-    """
+def _take_hardware(config: Config, recorded: Any, call: Invocation) -> None:
+    """Decide as it was decided for the run, where this machine can and the command line does not say otherwise."""
     if not isinstance(recorded, dict) or {"experiment", "debug"} & set(_typed(call)):
-        return config
+        return
     device = recorded.get("device")
-    has_device = isinstance(device, str) and _is_there(device)
     if isinstance(device, str) and not call.names("trainer.device"):
-        config.trainer.device = device if has_device else "auto"
-    for key, kind in DECIDED.items():
+        config.trainer.device = device if _is_there(device) else "auto"
+    for key, is_choice in DECIDED.items():
         value = recorded.get(key)
         is_asked = call.names("hardware") or call.names(f"hardware.{key}")
-        if (
-            type(value) is kind
-            and not is_asked
-            and not (value == "fp16" and not config.trainer.device.startswith("cuda"))
-        ):
+        has_no_use = value == "fp16" and not config.trainer.device.startswith("cuda")
+        if is_choice(value) and not is_asked and not has_no_use:
             setattr(config.hardware, key, value)
-    return compose.from_tree(runs.to_tree(config))
 
 
 def _typed(call: Invocation) -> list[str]:
@@ -168,9 +167,11 @@ def _typed(call: Invocation) -> list[str]:
 
 
 def _is_there(device: str) -> bool:
+    if not DEVICE_FORM.fullmatch(device):
+        return False
     kind, _, index = device.partition(":")
     if kind == "cuda":
-        return num_cuda_devices() > (int(index) if index.isdecimal() else 0)
+        return num_cuda_devices() > int(index or 0)
     return has_mps() if kind == "mps" else True
 
 

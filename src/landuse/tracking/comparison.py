@@ -47,9 +47,8 @@ def shown(value: Any) -> str:
     """A value on one line: hashes and long texts shortened, addresses without passwords, no control characters."""
     if value is None:
         return "none"
+    value = _public(value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    if "://" in text and isinstance(value, str):
-        text = addresses.shown(text)
     text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", r"\1", text)
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
@@ -88,8 +87,14 @@ def configuration(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
     """
     keys = [key for key in sorted({*then, *now}) if key != "trainer.device" and not key.startswith("hardware.")]
     return [
-        Difference("configuration", key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)
+        Difference("configuration", key, _public(then.get(key)), _public(now.get(key)))
+        for key in keys
+        if then.get(key) != now.get(key)
     ]
+
+
+def _public(value: Any) -> Any:
+    return addresses.shown(value) if isinstance(value, str) and "://" in value else value
 
 
 def _code(then: Mapping[str, Any], now: Mapping[str, Any], until: str = "") -> Iterator[Difference]:
