@@ -239,7 +239,7 @@ def test_what_cannot_be_made_in_one_go_is_refused(command, run: Path, tiny, tmp_
 
 
 def test_an_interrupted_reproduction_goes_on(command, tiny, tmp_path: Path) -> None:
-    assert command("train", *tiny, "run_name=x", "trainer.epochs=40").status == 0
+    assert command("train", *tiny, "run_name=x", "trainer.epochs=20").status == 0
     own = tmp_path / "outputs/reproduce/folder_cnn/x"
     process = training([f"data.home={tmp_path}/data"], tmp_path, own, command="reproduce")
     process.send_signal(signal.SIGTERM)
@@ -250,7 +250,7 @@ def test_an_interrupted_reproduction_goes_on(command, tiny, tmp_path: Path) -> N
     done = command("reproduce", f"data.home={tmp_path}/data")
     assert done.status == 0, done.err
     assert "resumed from" in done.err
-    assert "identical   40 epochs, 14 tensors" in done.err
+    assert "identical   20 epochs, 14 tensors" in done.err
     assert result(tmp_path)["identical"] is True
 
 

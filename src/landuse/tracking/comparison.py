@@ -111,7 +111,9 @@ def _code(then: Mapping[str, Any], now: Mapping[str, Any], until: str = "") -> I
         return
     note = "the package's sources are the same" if are_same else ""
     texts = [_code_shown(then), _code_shown(now)]
-    if texts[0] == texts[1]:
+    if texts[0] == texts[1] and is_unknown:
+        note = "what the older changes were was not recorded"
+    elif texts[0] == texts[1]:
         texts = [f"{text}, sources {_short(source)}" for text, source in zip(texts, sources, strict=True)]
     yield Difference("code", until, texts[0], texts[1], note)
 
