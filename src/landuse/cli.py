@@ -74,17 +74,17 @@ Job = Callable[[Config, Invocation], Any]
 class _MessageOfSingleRun(BaseException):
     """Carries a message past Hydra, which would print a line of its own above it for any Exception."""
 
-    def __init__(self, message: str, status: int = EXIT_USER_ERROR) -> None:
-        super().__init__(message)
-        self.status = status
+    def __init__(self, error: Exception) -> None:
+        is_answer = isinstance(error, DifferentError)
+        super().__init__(str(error) if is_answer else messages.explain(error))
+        self.status = EXIT_FAILURE if is_answer else EXIT_USER_ERROR
 
 
 def run_command(command: str, job: Job) -> None:
     """Compose the configuration from ``sys.argv``, run ``job`` on it, and exit with a status that says how it went.
 
-    0: done. 1: a failure of the program, with its traceback, or a repeated run that came out different. 2: the user's
-    mistake, in one or two sentences.
-    130, 143: interrupted by Ctrl-C or SIGTERM.
+    0: done. 1: a failure, with its traceback, or a repeated run that came out different. 2: the user's mistake, in one
+    or two sentences. 130, 143: interrupted by Ctrl-C or SIGTERM.
     """
     _open_closed_streams()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -104,21 +104,17 @@ def run_command(command: str, job: Job) -> None:
                 overrides = list(HydraConfig.get().overrides.task)
                 call = Invocation(command, arguments, overrides, composed, output_dir, is_multirun)
                 return job(compose.to_config(composed), call)
-            except (UserError, OmegaConfBaseException) as error:
+            except (UserError, DifferentError, OmegaConfBaseException) as error:
                 if is_multirun:
                     _write_error(output_dir)
                     raise  # one job of several: the sweeper decides
-                raise _MessageOfSingleRun(messages.explain(error)) from error
-            except DifferentError as error:
-                if is_multirun:
-                    raise
-                raise _MessageOfSingleRun(str(error), EXIT_FAILURE) from error
+                raise _MessageOfSingleRun(error) from error
             except Exception as error:
                 if is_multirun and not isinstance(error, PrunedError):
                     _write_error(output_dir)
                 if is_multirun or (problem := _problem_of_place(error, command)) is None:
                     raise
-                raise _MessageOfSingleRun(problem) from error
+                raise _MessageOfSingleRun(UserError(problem)) from error
 
     try:
         with _sigterm_as_exception():

@@ -125,8 +125,7 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Call, check: Ch
         status = "completed"
     except (Interrupted, KeyboardInterrupt):
         status = "interrupted"
-        with_ = f" with hydra.run.dir={_shown(folder)} trainer.resume=auto" if call.command == "train" else ""
-        log.info("continue    the same command%s", with_)
+        _say_how_to_continue(folder, call)
         raise
     except PrunedError as reason:
         status = "pruned"
@@ -141,6 +140,11 @@ def _run(config: Config, pack: "Pack", model: "nn.Module", call: Call, check: Ch
     if trainer.stop_signal is not None and call.is_multirun:  # it came in the last step; a sweep would just go on
         raise Interrupted(trainer.stop_signal, f"Interrupted after {_shown(folder)} was complete.")
     return summary
+
+
+def _say_how_to_continue(folder: Path, call: Call) -> None:
+    own = f" with hydra.run.dir={_shown(folder)} trainer.resume=auto" if call.command == "train" else ""
+    log.info("continue    the same command%s", own)
 
 
 def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
