@@ -254,11 +254,18 @@ def test_an_interrupted_reproduction_goes_on(command, tiny, tmp_path: Path) -> N
     assert result(tmp_path)["identical"] is True
 
 
-def test_what_other_code_began_begins_anew(command, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_what_other_code_began_begins_anew(command, run: Path, tmp_path: Path, is_finished: bool) -> None:
     own = tmp_path / "outputs/reproduce/folder_cnn/x"
     assert command("reproduce").status == 0
     (own / "reproduction.json").unlink()
-    change(own / "summary.json", status="interrupted")
+    if is_finished:  # killed just before its result
+        done = command("reproduce")
+        assert done.status == 0, done.err
+        assert "the same    code" in done.err and "identical   2 epochs" in done.err
+        (own / "reproduction.json").unlink()
+    else:
+        change(own / "summary.json", status="interrupted")
     change(own / "provenance.json", source_hash="b" * 64)
     done = command("reproduce")
     assert done.status == 0, done.err

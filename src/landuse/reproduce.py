@@ -69,6 +69,8 @@ def reproduce(config: Config, call: Invocation) -> dict[str, Any]:
         _clear_other_part(target, now)
         _say(_differences(run, config, now))
 
+    # One that was killed before its result is no finished run yet: what it was made with is looked at as well.
+    (target / "summary.json").unlink(missing_ok=True)
     with no_empty_folder(target, Path(config.outputs)):
         training_run.run(config, dataclasses.replace(call, output_dir=target), check)
     repeated = read_run(target)
