@@ -42,6 +42,7 @@ CURES = {
     "train": "choose another place with outputs=PATH, hydra.run.dir=PATH or data.home=PATH",
     "evaluate": "copy the run to another place and give run=PATH, or choose another data.home=PATH",
     "report": "copy the run to another place and give run=PATH",
+    "reproduce": "choose another place with outputs=PATH or data.home=PATH",
     "download": "choose another place with data.home=PATH",
     "preprocess": "choose another place with data.home=PATH",
 }
@@ -73,15 +74,20 @@ class Invocation:
 Job = Callable[[Config, Invocation], Any]
 
 
-class _UserErrorOfSingleRun(BaseException):
-    """Carries a UserError past Hydra, which would print a line of its own above the message for any Exception."""
+class _MessageOfSingleRun(BaseException):
+    """Carries a message past Hydra, which would print a line of its own above it for any Exception."""
+
+    def __init__(self, error: Exception) -> None:
+        is_failure = isinstance(error, FailureError)
+        super().__init__(str(error) if is_failure else messages.explain(error))
+        self.status = EXIT_FAILURE if is_failure else EXIT_USER_ERROR
 
 
 def run_command(command: str, job: Job) -> None:
     """Compose the configuration from ``sys.argv``, run ``job`` on it, and exit with a status that says how it went.
 
-    0: done. 1: a failure of the program, with its traceback. 2: the user's mistake, in one or two sentences.
-    130, 143: interrupted by Ctrl-C or SIGTERM.
+    0: done. 1: a failure, with its traceback, or a repeated run that came out different. 2: the user's mistake, in one
+    or two sentences. 130, 143: interrupted by Ctrl-C or SIGTERM.
     """
     _open_closed_streams()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -96,28 +102,28 @@ def run_command(command: str, job: Job) -> None:
         nonlocal has_started
         has_started = True
         output_dir, is_multirun = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
-        with _no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
+        with no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
             try:
                 overrides = list(HydraConfig.get().overrides.task)
                 call = Invocation(command, arguments, overrides, composed, output_dir, is_multirun)
                 return _result(job, compose.to_config(composed), call)
-            except (UserError, OmegaConfBaseException) as error:
+            except (UserError, FailureError, OmegaConfBaseException) as error:
                 if is_multirun:
                     _write_error(output_dir)
                     raise  # one job of several: the sweeper decides
-                raise _UserErrorOfSingleRun(messages.explain(error)) from error
+                raise _MessageOfSingleRun(error) from error
             except Exception as error:
                 if is_multirun and not isinstance(error, PrunedError):
                     _write_error(output_dir)
                 if is_multirun or (problem := _problem_of_place(error, command)) is None:
                     raise
-                raise _UserErrorOfSingleRun(problem) from error
+                raise _MessageOfSingleRun(UserError(problem)) from error
 
     try:
         with _sigterm_as_exception():
             task()
-    except _UserErrorOfSingleRun as single:
-        _exit_with_message(str(single.args[0]), wants_traceback)
+    except _MessageOfSingleRun as single:
+        _exit_with_message(str(single), wants_traceback, single.status)
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
     except FailureError as error:
@@ -211,7 +217,7 @@ def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _no_empty_folder(folder: Path, outputs: Path) -> Iterator[None]:
+def no_empty_folder(folder: Path, outputs: Path) -> Iterator[None]:
     """Remove the run folder that Hydra made, and its empty parents, when a job ends without having written anything."""
     try:
         yield
@@ -237,11 +243,14 @@ def _sigterm_as_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _exit_with_message(message: str, wants_traceback: bool) -> None:
+def _exit_with_message(message: str, wants_traceback: bool, status: int = EXIT_USER_ERROR) -> None:
     if wants_traceback:
         traceback.print_exc()
-    _say(message and f"error: {message}")
-    sys.exit(EXIT_USER_ERROR)
+    if status == EXIT_USER_ERROR:
+        _say(message and f"error: {message}")
+    else:  # each process's own
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _say(message: str) -> None:

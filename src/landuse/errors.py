@@ -22,7 +22,11 @@ class PrunedError(Exception):
 
 
 class FailureError(Exception):
-    """A failure that its message explains, so that no traceback is shown; commands exit with status 1."""
+    """What its message explains, so that no traceback is shown; commands exit with status 1."""
+
+
+class DifferentError(FailureError):
+    """A run that was repeated came out different. Neither a mistake nor a failure of the program: it is the answer."""
 
 
 class SweepFailedError(FailureError):

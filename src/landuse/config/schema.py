@@ -231,7 +231,7 @@ class Config:
     experiment_name: str = "${data.name}_${model.name}"  # folder under outputs/<command>/
     run_name: str = "${now:%Y-%m-%d_%H-%M-%S}"  # folder under outputs/<command>/<experiment_name>/
     outputs: str = "outputs"  # root of all run folders; <outputs>/latest points at the newest training run
-    run: str | None = None  # evaluate, report: a run folder or its model/ folder; null: <outputs>/latest
+    run: str | None = None  # evaluate, report, reproduce: a run folder or its model/ folder; null: <outputs>/latest
     model: ModelConfig = field(default_factory=ModelConfig)  # group model=
     data: DataConfig = field(default_factory=DataConfig)  # group data=
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # group augment=
