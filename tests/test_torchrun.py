@@ -108,7 +108,7 @@ def test_a_mistake_is_said_once(tiny, tmp_path: Path, change: list[str], message
     run.mkdir(parents=True)
     (run / "metrics.jsonl").touch()
     status, errors = ended(torchrun(tmp_path, *tiny, *change))
-    assert status == 1  # torchrun's
+    assert status == 1, errors  # torchrun's
     assert errors.count(message) == 1 and errors.count("error: ") == 1
     assert "exitcode  : 2" in errors
     assert sorted(path.name for path in run.parent.iterdir()) == ["x"]

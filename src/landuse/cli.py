@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ CURES = {
     "preprocess": "choose another place with data.home=PATH",
 }
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
+WAIT_FOR_THE_FIRST_S = 10
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ def _exit_with_message(message: str, wants_traceback: bool, status: int = EXIT_U
     if wants_traceback:
         traceback.print_exc()
     if status == EXIT_USER_ERROR:
-        _say(message and f"error: {message}")
+        _say(f"error: {message}")
     else:  # each process's own
         print(f"error: {message}", file=sys.stderr)
     sys.exit(status)
@@ -255,5 +257,7 @@ def _exit_with_message(message: str, wants_traceback: bool, status: int = EXIT_U
 
 def _say(message: str) -> None:
     """On stderr; what several processes of a machine have to say is said by the first."""
-    if message and Place.find().local_rank == 0:
-        print(message, file=sys.stderr)
+    if Place.find().local_rank == 0:
+        print(message, file=sys.stderr, flush=True)
+    else:
+        time.sleep(WAIT_FOR_THE_FIRST_S)  # torchrun ends the others as soon as one has ended
