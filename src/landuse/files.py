@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from landuse.errors import UserError
 
@@ -21,6 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of that name, a stranger's folder may hold a link to a file elsewhere
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -28,6 +30,32 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading that may come from a stranger: a pipe would be waited for, and a device never ends.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is there, but no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    return path.open("rb")
+
+
+def read_text(path: Path, largest: int) -> str:
+    """The text of a file that may come from a stranger.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, has more than ``largest`` bytes, or is no UTF-8.
+    """
+    with open_regular(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it has more than {largest:,} bytes")
+    return content.decode("utf-8")
 
 
 def write_json(path: Path, content: object) -> None:

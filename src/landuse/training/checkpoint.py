@@ -7,7 +7,6 @@ checkpoints/best.pt       the best epoch so far
 
 import logging
 import shutil
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from landuse.errors import UserError
 from landuse.files import replacing
+from landuse.models.torch_files import read_torch_file
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _keep_previous(path: Path) -> None:
 
 
 def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
-    """Read a checkpoint; nothing in it is executed (``weights_only``).
+    """Read a checkpoint; nothing in it is executed or imported.
 
     Returns:
         The state and the parts as given to :func:`save`.
@@ -74,10 +74,7 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
         UserError: missing, damaged, or made by a training with which this one cannot agree.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that its files carry
-            if (damaged := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"{damaged} is damaged")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch_file(path)
         if content.pop("format") != FORMAT:
             raise UserError(
                 f"The checkpoint {path} was written by another version of landuse: resume with that version."
