@@ -145,10 +145,10 @@ class _Storages:
 
 
 # Python's own in Python: that in C cannot be narrowed, and takes memory by numbers in the file.
-_Pickle: Any = pickle._Unpickler  # type: ignore[attr-defined]
+_Pickle: Any = pickle.__dict__["_Unpickler"]
 
 
-class _Reader(_Pickle):
+class _Reader(_Pickle):  # type: ignore[misc]
     """Runs the listed instructions, and of those that act on an object only such on plain containers."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {code[0]: _Pickle.dispatch[code[0]] for code in _OPCODES}

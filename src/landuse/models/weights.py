@@ -5,6 +5,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 
 import torch
@@ -186,6 +187,7 @@ def _current_names(model: nn.Module, state: StateDict) -> StateDict:
 def _fill(model: nn.Module, state: StateDict, label: str, num_classes: int) -> WeightsReport:
     own: dict[str, Tensor] = model.state_dict()
     _interpolate_positions(model, own, state)
+    _require_values(own, state, label)
     misshaped = {name: state.pop(name) for name in own if name in state and state[name].shape != own[name].shape}
     try:
         # Not a plain copy: some modules of torchvision translate old names in their loading hooks.
@@ -214,19 +216,44 @@ def _fill(model: nn.Module, state: StateDict, label: str, num_classes: int) -> W
     )
 
 
+def _require_values(own: Mapping[str, Tensor], state: StateDict, label: str) -> None:
+    """Refuse what torch would convert without a word (quantised or complex weights), and what no training survives."""
+    for name, tensor in state.items():
+        if name not in own:
+            continue
+        if tensor.dtype != own[name].dtype and not (tensor.is_floating_point() and own[name].is_floating_point()):
+            raise UserError(
+                f"{label}: {name} holds {tensor.dtype} where the model has {own[name].dtype}. Give a file of plain"
+                " floating-point weights of the same architecture."
+            )
+        if tensor.shape == own[name].shape and has_new_infinities(tensor, own[name]):
+            raise UserError(
+                f"{label}: {name} has values that are not finite, from which no training could go on. Give another"
+                " file; this one is damaged, or of a training that diverged."
+            )
+
+
+def has_new_infinities(tensor: Tensor, own: Tensor) -> bool:
+    """Whether values are NaN or infinite that are finite in the model as built; a mask may have infinities."""
+    return tensor.is_floating_point() and bool((~tensor.to(own.dtype).isfinite() & own.isfinite()).any())
+
+
 def _interpolate_positions(model: nn.Module, own: Mapping[str, Tensor], state: StateDict) -> None:
     """Give a vision transformer's position embeddings, (1, 1 + patches, width), the model's number of patches."""
     if _POSITION_EMBEDDING not in state or _POSITION_EMBEDDING not in own:
         return
     from torchvision.models import VisionTransformer, vision_transformer
 
-    given, wanted = state[_POSITION_EMBEDDING].shape, own[_POSITION_EMBEDDING].shape
-    if isinstance(model, VisionTransformer) and given != wanted and given[0] == 1 and given[2:] == wanted[2:]:
+    given, wanted = state[_POSITION_EMBEDDING], own[_POSITION_EMBEDDING].shape
+    is_square = given.ndim == 3 and given.shape[1] > 1 and isqrt(given.shape[1] - 1) ** 2 == given.shape[1] - 1
+    fits = is_square and given.shape[0] == 1 and given.shape[2:] == wanted[2:] and given.is_floating_point()
+    if isinstance(model, VisionTransformer) and given.shape != wanted and fits:
+        state[_POSITION_EMBEDDING] = given.float()
         vision_transformer.interpolate_embeddings(model.image_size, model.patch_size, state)  # in place
 
 
 def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+    return "x".join(map(str, tensor.shape[:8])) + ("..." if tensor.ndim > 8 else "") or "scalar"
 
 
 def _listing(names: Iterable[str], limit: int = _MAX_LISTED) -> str:
