@@ -27,7 +27,7 @@ from yaml import YAMLError
 from landuse.config import compose, messages
 from landuse.config.folders import config_dir
 from landuse.config.schema import Config
-from landuse.errors import Interrupted, PrunedError, SweepFailedError, UserError
+from landuse.errors import Interrupted, PrunedError, SweepFailedError, UserError, printable
 from landuse.sweeps.database import hide_password
 
 PLACE_IS_UNUSABLE = (
@@ -217,5 +217,5 @@ def _sigterm_as_exception() -> Iterator[None]:
 def _exit_with_message(message: str, wants_traceback: bool) -> None:
     if wants_traceback:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)

@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from landuse.errors import UserError
+
+MAX_YAML = 100_000  # characters
+MAX_DEPTH = 20  # of mappings and lists in what a run folder holds
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,51 @@ def read_text(path: Path, largest: int) -> str:
     if len(content) > largest:
         raise ValueError(f"it has more than {largest:,} bytes")
     return content.decode("utf-8")
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain values from YAML that may come from a stranger.
+
+    Raises:
+        ValueError: it is no YAML, or has what training writes never: tags, aliases, interpolations or deep nesting.
+    """
+    import yaml
+
+    try:
+        if len(text) > MAX_YAML:
+            raise ValueError(f"it has more than {MAX_YAML:,} characters")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("it has aliases")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error).partition("\n")[0] or "it is nested too deeply") from error
+    require_shallow(content)
+    if _has_interpolation(content):  # it could read the environment
+        raise ValueError("it has an interpolation ${...}")
+    return content
+
+
+def require_shallow(value: object, depth: int = 0) -> None:
+    """Refuse nesting that programs trip over.
+
+    Raises:
+        ValueError: there are more than ``MAX_DEPTH`` levels.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} times")
+    for item in _items(value):
+        require_shallow(item, depth + 1)
+
+
+def _has_interpolation(value: object) -> bool:
+    """Also where the text spells it by escapes."""
+    return any(map(_has_interpolation, _items(value))) or (isinstance(value, str) and "${" in value)
+
+
+def _items(value: object) -> tuple[object, ...]:
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return tuple(value) if isinstance(value, list | tuple | set) else ()
 
 
 def write_json(path: Path, content: object) -> None:

@@ -175,7 +175,7 @@ def _weightless() -> Iterator[None]:
     """Networks made here have shapes, but no values that would take memory; and they are of a sensible size."""
     count = 0
 
-    def outline(_module: nn.Module, _name: str, tensor: Tensor | None) -> Tensor | None:
+    def outline(_module: nn.Module, _name: str, tensor: Tensor | None) -> Any:
         nonlocal count
         count += 1
         if count > _MAX_TENSORS:  # some arguments of torchvision's say how often a block is repeated
