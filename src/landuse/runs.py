@@ -183,6 +183,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     return tree
 
 
+def require_own_figures(folder: Path) -> None:
+    """Make sure that what is drawn for a run goes into its folder, which may come from a stranger.
+
+    Raises:
+        UserError: the folder of figures is a link, or no folder.
+    """
+    figures = folder / "figures"
+    if figures.is_symlink() or (figures.exists() and not figures.is_dir()):
+        raise UserError(f"{figures} leads out of the run folder or is no folder: remove it, it is made anew.")
+
+
 def point_latest(outputs: Path, folder: Path) -> None:
     """Make ``<outputs>/latest`` point at a run folder, in one step."""
     latest = outputs / LATEST

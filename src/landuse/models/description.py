@@ -26,6 +26,7 @@ _IMAGE_SIZES = range(8, 4097)
 _LARGEST_DESCRIPTION = 10_000_000  # bytes
 _NUM_CLASSES = range(2, 10_001)
 _LARGEST_STATISTIC = 1e6  # of mean and std, which lie near 0..1; also keeps out NaN and infinity
+_SMALLEST_STD = 1e-6  # smaller ones make every input infinite
 _NOT_STORED = ("weights", "freeze_backbone")  # say how the model was trained, and may name a private path
 _KEYS = {
     "format",
@@ -138,7 +139,10 @@ def parse_description(content: Any) -> ModelDescription:
     """
     _require(isinstance(content, dict) and content.get("format") == FORMAT, f"this is not the format '{FORMAT}'")
     version = content.get("format_version")
-    _require(version == FORMAT_VERSION, f"format_version is {version!r}, but this program reads {FORMAT_VERSION}")
+    _require(
+        type(version) is int and version == FORMAT_VERSION,
+        f"format_version is {version!r}, but this program reads {FORMAT_VERSION}",
+    )
     _require_keys("model.json", content, _KEYS)
     image_size = content["image_size"]
     _require(
@@ -192,7 +196,7 @@ def _normalisation(content: Any) -> tuple[tuple[float, float, float], tuple[floa
     _require(content["scale"] == "0..1", "normalisation.scale must be 0..1")
     _require(content["channels"] == "RGB", "normalisation.channels must be RGB")
     mean, std = (_statistic(name, content[name]) for name in ("mean", "std"))
-    _require(min(std) > 0, f"normalisation.std must be positive, not {list(std)}")
+    _require(min(std) >= _SMALLEST_STD, f"normalisation.std must be positive, not {list(std)}")
     return mean, std
 
 

@@ -164,8 +164,9 @@ def _build(folder: Path, config: ModelConfig, description: ModelDescription) -> 
             outline = construct(config, num_classes, image_size)
         with torch.device("meta"):
             check_output(outline, config, num_classes, image_size)
-    except (UserError, ValueError) as error:
-        raise UserError(f"{folder / DESCRIPTION_FILE}: {error} Export the model again.") from error
+    except Exception as error:  # of odd arguments, each architecture makes errors of its own
+        problem = str(error).partition("\n")[0].rstrip(".")
+        raise UserError(f"{folder / DESCRIPTION_FILE}: no model can be built: {problem}. Export it again.") from error
     _require_size(folder, outline, description)
     return construct(config, num_classes, image_size)
 
@@ -179,7 +180,7 @@ def _weightless() -> Iterator[None]:
         nonlocal count
         count += 1
         if count > _MAX_TENSORS:  # some arguments of torchvision's say how often a block is repeated
-            raise ValueError(f"the architecture has more than {_MAX_TENSORS:,} tensors.")
+            raise ValueError(f"the architecture has more than {_MAX_TENSORS:,} tensors")
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(tensor.to("meta"), requires_grad=tensor.requires_grad)
         return tensor if tensor is None else tensor.to("meta")

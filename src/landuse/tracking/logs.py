@@ -41,7 +41,8 @@ def stop() -> None:
 
 def to_file(path: Path) -> None:
     """Also log to a file, appending; what was said since :func:`to_stderr` comes first."""
-    if path.is_symlink():  # in a stranger's folder it may lead anywhere
+    if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        # In a stranger's folder a link may lead anywhere, and a pipe would be waited for.
         path.unlink()
     file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     _install(file, "%(asctime)s %(levelname)s %(name)s: %(message)s")

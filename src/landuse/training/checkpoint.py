@@ -6,6 +6,7 @@ checkpoints/best.pt       the best epoch so far
 """
 
 import logging
+import math
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -80,6 +81,7 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
                 f"The checkpoint {path} was written by another version of landuse: resume with that version."
             )
         state, stored = TrainState(**content.pop("state")), content.pop("identity")
+        _require_plain(state, stored)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path} to resume from; use trainer.resume=never.") from error
     except UserError:
@@ -95,6 +97,16 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
                 "they must agree."
             )
     return state, content
+
+
+def _require_plain(state: TrainState, identity: dict[str, Any]) -> None:
+    """A checkpoint may come from a stranger: what is counted, compared and shown must be numbers and texts."""
+    counts = (state.epoch, state.step, state.global_step, state.num_images, state.stale_epochs, state.best_epoch or 0)
+    sums = (state.loss_sum, state.train_seconds, state.epoch_seconds, *state.best.values())
+    if not all(type(count) is int and count >= 0 for count in counts) or not all(map(math.isfinite, sums)):
+        raise ValueError("its state is none")
+    if not all(value is None or isinstance(value, str | int | float) for value in identity.values()):
+        raise ValueError("its identity is none")
 
 
 def find(path: Path) -> Path:

@@ -17,6 +17,7 @@ from landuse.data.pack import Pack, PackedSplit
 from landuse.errors import Interrupted, UserError
 from landuse.evaluation.metrics import summarise
 from landuse.models.head import set_train_mode
+from landuse.models.weights import has_new_infinities
 from landuse.training import checkpoint
 from landuse.training.batches import Images, StepPlan, epoch_plan
 from landuse.training.checkpoint import TrainState
@@ -235,6 +236,21 @@ class Trainer:
             raise UserError(
                 f"The checkpoint {path} has no steps left: raise trainer.epochs={self._config.trainer.epochs}."
             )
+        try:
+            self._take(parts)
+        except Exception as error:  # a stranger's checkpoint can be right in form and hold anything
+            raise UserError(
+                f"The checkpoint {path} does not fit this training ({str(error).partition(chr(10))[0].rstrip('.:')}): "
+                "resume from another or start anew."
+            ) from error
+        # So that a kill before the first own checkpoint loses nothing, and a damaged one is never the one before.
+        if best is not None and best != self._path("best"):
+            checkpoint.copy(best, self._path("best"))
+        if path != self._path("last"):
+            self._path("last").unlink(missing_ok=True)
+            checkpoint.copy(path, self._path("last"))
+
+    def _take(self, parts: dict[str, Any]) -> None:
         self.model.load_state_dict(parts["model"])
         if parts["average"] is not None:
             self.average.model.load_state_dict(parts["average"])
@@ -246,22 +262,38 @@ class Trainer:
             self._scaler.load_state_dict(parts["scaler"])
         self._schedule.decays = parts["schedule"]["decays"]
         self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
-        # So that a kill before the first own checkpoint loses nothing, and a damaged one is never the one before.
-        if best is not None and best != self._path("best"):
-            checkpoint.copy(best, self._path("best"))
-        if path != self._path("last"):
-            self._path("last").unlink(missing_ok=True)
-            checkpoint.copy(path, self._path("last"))
+        self._require_finite_weights("in the checkpoint")
+        needed = set() if self._config.trainer.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
+        for parameter, state in self._optimizer.state.items():
+            for name in needed | state.keys():
+                value = torch.as_tensor(0.0 if state[name] is None else state[name])
+                shape = parameter.shape if name != "step" and state[name] is not None else ()
+                if value.shape != shape or not value.isfinite().all():
+                    raise ValueError(f"{name} of the optimiser has another shape or is not finite")
 
     def _find_best(self, path: Path) -> Path | None:
         """The checkpoint of the best epoch so far: best.pt, unless that is missing, damaged or of a later best."""
         best_epoch = self.state.best_epoch
         for candidate in (path.with_name(checkpoint.BEST), path, path.with_name(checkpoint.PREVIOUS)):
             with suppress(UserError):
-                state, _ = checkpoint.load(candidate, self._identity)
-                if state.step == 0 and state.best_epoch == best_epoch == state.epoch - 1:
+                state, parts = checkpoint.load(candidate, self._identity)
+                is_best = state.step == 0 and state.best_epoch == best_epoch == state.epoch - 1
+                if is_best and self._fits(parts.get("average") or parts.get("model")):
                     return candidate
         return None
+
+    def _fits(self, weights: Any) -> bool:
+        own = self.average.model.state_dict()
+        return (
+            isinstance(weights, dict)
+            and weights.keys() == own.keys()
+            and all(
+                isinstance(tensor, torch.Tensor)
+                and tensor.shape == own[name].shape
+                and not has_new_infinities(tensor, own[name])
+                for name, tensor in weights.items()
+            )
+        )
 
     def has_steps_left(self, path: Path) -> bool:
         """Whether there is a checkpoint from which this training can go on, and it has not come to its end."""
