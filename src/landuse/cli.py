@@ -29,7 +29,7 @@ from landuse.config import compose, messages
 from landuse.config.folders import config_dir
 from landuse.config.processes import Place
 from landuse.config.schema import Config
-from landuse.errors import FailureError, Interrupted, PrunedError, UserError
+from landuse.errors import FailureError, Interrupted, PrunedError, UserError, printable
 from landuse.sweeps.database import hide_password
 
 PLACE_IS_UNUSABLE = (
@@ -249,9 +249,9 @@ def _exit_with_message(message: str, wants_traceback: bool, status: int = EXIT_U
     if wants_traceback:
         traceback.print_exc()
     if status == EXIT_USER_ERROR:
-        _say(f"error: {message}")
+        _say(f"error: {printable(message)}")
     else:  # each process's own
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -1,5 +1,16 @@
 """Exceptions that mean something to the commands."""
 
+LONGEST_MESSAGE = 3000  # characters
+
+
+def printable(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Text for a terminal: what files of strangers put into it can neither steer the terminal nor flood it."""
+    if len(text) > longest:
+        text = f"{text[: longest * 2 // 3]} [...] {text[-longest // 3 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
 
 class UserError(Exception):
     """A mistake in what the user asked for or supplied.

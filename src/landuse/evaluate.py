@@ -1,6 +1,7 @@
 """python -m landuse.evaluate: open the test split, measure the exported model, write figures and report."""
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
     """
     folder = runs.find(config.run, Path(config.outputs))
     run_tree = runs.read_config(folder)
+    trained_size = _trained_size(run_tree, folder)
+    runs.require_own_figures(folder)
     config = _configuration(run_tree, call)
     validate(config)
     logs.to_stderr()
@@ -45,7 +48,6 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
 
     model = load_model(folder / "model", _custom_model(config, call))
     _require_same_model(config.model, call, model.info["architecture"], folder)
-    trained_size = compose.from_tree(run_tree).data.image_size
     if model.image_size != trained_size:
         raise UserError(
             f"{folder}: model/model.json says {model.image_size} px and config.yaml {trained_size} px, so one of them "
@@ -62,6 +64,14 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
             "evaluate on data of the same classes."
         )
     return _measure(config, pack, model, folder)
+
+
+def _trained_size(run_tree: dict[str, Any], folder: Path) -> int:
+    """Read before anything else of the configuration is used, whose form may not be what training wrote."""
+    try:
+        return compose.from_tree(run_tree).data.image_size
+    except UserError as error:
+        raise UserError(f"{folder / 'config.yaml'} is not what training wrote: {error}") from error
 
 
 def _configuration(run_tree: dict[str, Any], call: Invocation) -> Config:
@@ -119,6 +129,11 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
     started = time.perf_counter()
     probabilities = predictor.probabilities(placed, images)
     seconds = time.perf_counter() - started
+    if not all(math.isfinite(total) for total in probabilities.sum(axis=1)):
+        raise UserError(
+            f"{folder / 'model'} gives predictions that are not finite: its weights or its normalisation are damaged or"
+            " made to mislead. Copy the run folder again, or train again."
+        )
     predictions = Predictions(split.paths, split.labels, probabilities, pack.classes)
     result: dict[str, Any] = {
         **summarise(probabilities, split.labels, pack.classes),

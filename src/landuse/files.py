@@ -6,8 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from landuse.errors import UserError
+
+MAX_YAML = 100_000  # characters
+MAX_DEPTH = 20  # of mappings and lists in what a run folder holds
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of that name, a stranger's folder may hold a link to a file elsewhere
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -28,6 +33,77 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading that may come from a stranger: a pipe would be waited for, and a device never ends.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is there, but no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    return path.open("rb")
+
+
+def read_text(path: Path, largest: int) -> str:
+    """The text of a file that may come from a stranger.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, has more than ``largest`` bytes, or is no UTF-8.
+    """
+    with open_regular(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it has more than {largest:,} bytes")
+    return content.decode("utf-8")
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain values from YAML that may come from a stranger.
+
+    Raises:
+        ValueError: it is no YAML, or has what training writes never: tags, aliases, interpolations or deep nesting.
+    """
+    import yaml
+
+    try:
+        if len(text) > MAX_YAML:
+            raise ValueError(f"it has more than {MAX_YAML:,} characters")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("it has aliases")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error).partition("\n")[0] or "it is nested too deeply") from error
+    require_shallow(content)
+    if _has_interpolation(content):  # it could read the environment
+        raise ValueError("it has an interpolation ${...}")
+    return content
+
+
+def require_shallow(value: object, depth: int = 0) -> None:
+    """Refuse nesting that programs trip over.
+
+    Raises:
+        ValueError: there are more than ``MAX_DEPTH`` levels.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} times")
+    for item in _items(value):
+        require_shallow(item, depth + 1)
+
+
+def _has_interpolation(value: object) -> bool:
+    """Also where the text spells it by escapes."""
+    return any(map(_has_interpolation, _items(value))) or (isinstance(value, str) and "${" in value)
+
+
+def _items(value: object) -> tuple[object, ...]:
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return tuple(value) if isinstance(value, list | tuple | set) else ()
 
 
 def write_json(path: Path, content: object) -> None:

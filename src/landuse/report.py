@@ -20,6 +20,7 @@ def report(config: Config, call: Invocation) -> None:
     logs.to_stderr()
     folder = runs.find(config.run, Path(config.outputs))
 
+    runs.require_own_figures(folder)
     from landuse.evaluation.report import report_run
 
     log.info("report      %s", report_run(folder))

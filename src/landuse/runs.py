@@ -20,12 +20,12 @@ from filelock import FileLock, Timeout
 
 from landuse.config.schema import Config
 from landuse.errors import UserError
-from landuse.files import replacing
+from landuse.files import parse_yaml, read_text, replacing
 
 log = logging.getLogger(__name__)
 
 LATEST = "latest"
-MAX_CONFIG = 100_000  # characters
+LARGEST_CONFIG = LARGEST_SUMMARY = 1_000_000  # bytes
 WHERE_NOT_WHAT = (
     "run", "outputs", "tracking.", "evaluation.", "storage.", "data.home", "data.manifest", "data.archive.mirrors",
     "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every", "trainer.checkpoint_",
@@ -89,10 +89,10 @@ def finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
     if config.trainer.resume != "auto" or not path.is_file():
         return None
     try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads(read_text(path, LARGEST_SUMMARY))
         if summary["status"] != "completed" or not (folder / "model" / "model.json").is_file():
             return None  # a model that was removed is exported anew
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path} is damaged: remove it to let the run go on.") from error
     if different := differences(folder, config):
         raise UserError(
@@ -173,18 +173,25 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is no run folder (it has no config.yaml): run= must name a folder that training wrote."
         )
     try:
-        text = path.read_text(encoding="utf-8")
-        aliases = len(text) <= MAX_CONFIG and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
-        if aliases or "${" in text or len(text) > MAX_CONFIG:  # training writes none of these; a stranger may
-            raise ValueError("it has interpolations, aliases or too much text")
-        tree = yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        tree = parse_yaml(read_text(path, LARGEST_CONFIG))
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): run={folder} must name a folder that training wrote."
         ) from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} is no configuration: run={folder} must name a folder that training wrote.")
     return tree
+
+
+def require_own_figures(folder: Path) -> None:
+    """Make sure that what is drawn for a run goes into its folder, which may come from a stranger.
+
+    Raises:
+        UserError: the folder of figures is a link, or no folder.
+    """
+    figures = folder / "figures"
+    if figures.is_symlink() or (figures.exists() and not figures.is_dir()):
+        raise UserError(f"{figures} leads out of the run folder or is no folder: remove it, it is made anew.")
 
 
 def point_latest(outputs: Path, folder: Path) -> None:

@@ -81,7 +81,7 @@ def overlay(run_tree: dict[Any, Any], composed: DictConfig, overrides: Iterable[
 
 def _model_class(model: Any) -> type[ModelConfig]:
     kind = model.get("kind") if isinstance(model, dict) else None
-    if kind not in MODEL_KINDS:
+    if not isinstance(kind, str) or kind not in MODEL_KINDS:
         raise UserError(wrong_choice("model.kind", kind, MODEL_KINDS))
     return MODEL_KINDS[kind]
 

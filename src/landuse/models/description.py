@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from landuse.config.schema import MODEL_KINDS, ModelConfig
 from landuse.errors import UserError
+from landuse.files import read_text, require_shallow
 from landuse.models.rules import architecture_problems
 
 WEIGHTS_FILE = "model.safetensors"
@@ -22,8 +23,10 @@ FORMAT = "landuse-model"
 FORMAT_VERSION = 1
 
 _IMAGE_SIZES = range(8, 4097)
+_LARGEST_DESCRIPTION = 10_000_000  # bytes
 _NUM_CLASSES = range(2, 10_001)
 _LARGEST_STATISTIC = 1e6  # of mean and std, which lie near 0..1; also keeps out NaN and infinity
+_SMALLEST_STD = 1e-6  # smaller ones make every input infinite
 _NOT_STORED = ("weights", "freeze_backbone")  # say how the model was trained, and may name a private path
 _KEYS = {
     "format",
@@ -108,11 +111,24 @@ def read_description(folder: Path) -> ModelDescription:
     """
     file = folder / DESCRIPTION_FILE
     try:
-        return parse_description(json.loads(file.read_text(encoding="utf-8")))
+        return parse_description(_parse_json(read_text(file, _LARGEST_DESCRIPTION)))
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file. Give the model/ folder of a run.") from error
     except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors, too
         raise UserError(f"{file}: {error}. Export the model again, or copy its folder again.") from error
+
+
+def _parse_json(text: str) -> Any:
+    content = json.loads(text, object_pairs_hook=_unique)
+    require_shallow(content)
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a key that occurs twice, one program would take the first value and another the last."""
+    content = dict(pairs)
+    _require(len(content) == len(pairs), "a key occurs twice")
+    return content
 
 
 def parse_description(content: Any) -> ModelDescription:
@@ -123,7 +139,10 @@ def parse_description(content: Any) -> ModelDescription:
     """
     _require(isinstance(content, dict) and content.get("format") == FORMAT, f"this is not the format '{FORMAT}'")
     version = content.get("format_version")
-    _require(version == FORMAT_VERSION, f"format_version is {version!r}, but this program reads {FORMAT_VERSION}")
+    _require(
+        type(version) is int and version == FORMAT_VERSION,
+        f"format_version is {version!r}, but this program reads {FORMAT_VERSION}",
+    )
     _require_keys("model.json", content, _KEYS)
     image_size = content["image_size"]
     _require(
@@ -177,7 +196,7 @@ def _normalisation(content: Any) -> tuple[tuple[float, float, float], tuple[floa
     _require(content["scale"] == "0..1", "normalisation.scale must be 0..1")
     _require(content["channels"] == "RGB", "normalisation.channels must be RGB")
     mean, std = (_statistic(name, content[name]) for name in ("mean", "std"))
-    _require(min(std) > 0, f"normalisation.std must be positive, not {list(std)}")
+    _require(min(std) >= _SMALLEST_STD, f"normalisation.std must be positive, not {list(std)}")
     return mean, std
 
 

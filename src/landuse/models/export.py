@@ -1,7 +1,8 @@
 """Exported models: a folder of weights (safetensors) and description (JSON) that opens without executing any of it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from landuse.config.schema import CustomModelConfig, ModelConfig
 from landuse.errors import UserError
@@ -27,7 +32,11 @@ from landuse.models.description import (
     parse_description,
     read_description,
 )
-from landuse.models.registry import build_model
+from landuse.models.registry import build_model, check_output, construct
+from landuse.models.weights import has_new_infinities
+
+_MAX_TENSORS = 20_000  # the largest network of torchvision's has 2000
+_HEADER_BYTES = 10_000_000  # of names and shapes, at most
 
 
 @dataclass(frozen=True)
@@ -115,12 +124,9 @@ def load_model(path: Path, custom: CustomModelConfig | None = None) -> LoadedMod
     folder = model_folder(path)
     description = read_description(folder)
     config = _trusted_config(folder, description.config, custom)
-    weights = _read_weights(folder, description)
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn in vain
-        model = build_model(config, len(description.classes), description.image_size)
-    _copy_weights(folder, model, weights)
-    if _num_parameters(model) != description.num_parameters:
-        raise _contradiction(folder, f"num_parameters is not {_num_parameters(model)}, as the weights have it")
+        model = _build(folder, config, description)
+    _copy_weights(folder, model, _read_weights(folder, description))
     return LoadedModel(
         model=model.eval(),
         classes=description.classes,
@@ -146,10 +152,60 @@ def _trusted_config(folder: Path, described: ModelConfig, custom: CustomModelCon
     return replace(described, target=custom.target, params=described.params | custom.params)
 
 
-def _read_weights(folder: Path, description: ModelDescription) -> dict[str, Tensor]:
+def _build(folder: Path, config: ModelConfig, description: ModelDescription) -> nn.Module:
+    """The described network; first one that takes no memory, whose size must be that of the weights."""
+    num_classes, image_size = len(description.classes), description.image_size
+    if isinstance(config, CustomModelConfig):
+        model = build_model(config, num_classes, image_size)
+        _require_size(folder, model, description)
+        return model
+    try:
+        with _weightless():
+            outline = construct(config, num_classes, image_size)
+        with torch.device("meta"):
+            check_output(outline, config, num_classes, image_size)
+    except Exception as error:  # of odd arguments, each architecture makes errors of its own
+        problem = str(error).partition("\n")[0].rstrip(".")
+        raise UserError(f"{folder / DESCRIPTION_FILE}: no model can be built: {problem}. Export it again.") from error
+    _require_size(folder, outline, description)
+    return construct(config, num_classes, image_size)
+
+
+@contextmanager
+def _weightless() -> Iterator[None]:
+    """Networks made here have shapes, but no values that would take memory; and they are of a sensible size."""
+    count = 0
+
+    def outline(_module: nn.Module, _name: str, tensor: Tensor | None) -> Any:
+        nonlocal count
+        count += 1
+        if count > _MAX_TENSORS:  # some arguments of torchvision's say how often a block is repeated
+            raise ValueError(f"the architecture has more than {_MAX_TENSORS:,} tensors")
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(tensor.to("meta"), requires_grad=tensor.requires_grad)
+        return tensor if tensor is None else tensor.to("meta")
+
+    handles = [register_module_parameter_registration_hook(outline), register_module_buffer_registration_hook(outline)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _require_size(folder: Path, model: nn.Module, description: ModelDescription) -> None:
+    if _num_parameters(model) != description.num_parameters:
+        raise _contradiction(folder, f"num_parameters is not {_num_parameters(model)}, as the architecture has it")
     file = folder / WEIGHTS_FILE
     if not file.is_file():
         raise missing_weights(folder)
+    expected = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    if file.stat().st_size > expected + max(expected, _HEADER_BYTES):
+        raise _contradiction(folder, f"the weights have {file.stat().st_size:,} bytes instead of about {expected:,}")
+
+
+def _read_weights(folder: Path, description: ModelDescription) -> dict[str, Tensor]:
+    file = folder / WEIGHTS_FILE
     content = file.read_bytes()  # once, so that what is checked is what is used
     if hashlib.sha256(content).hexdigest() != description.weights_sha256:
         raise _contradiction(folder, "the sha256 of the weights is not the one described")
@@ -172,7 +228,7 @@ def _copy_weights(folder: Path, model: nn.Module, weights: Mapping[str, Tensor])
                 f"tensor {name} is {tensor.dtype} {list(tensor.shape)}, but the architecture has"
                 f" {own[name].dtype} {list(own[name].shape)}",
             )
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if has_new_infinities(tensor, own[name]):
             raise _contradiction(folder, f"tensor {name} has values that are not finite")
         own[name].copy_(tensor)
 

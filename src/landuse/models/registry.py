@@ -26,13 +26,18 @@ def build_model(config: ModelConfig, num_classes: int, image_size: int) -> nn.Mo
         UserError: the configuration breaks a rule, the arguments do not fit the architecture, or the network does not
             take images of this size or does not give one logit per class.
     """
+    model = construct(config, num_classes, image_size)
+    check_output(model, config, num_classes, image_size)
+    return model
+
+
+def construct(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
+    """As :func:`build_model`, without passing images through."""
     if config.kind not in BUILDERS:
         raise UserError(f"model.kind={config.kind} is unknown: choose one of {', '.join(BUILDERS)}.")
     for problem in architecture_problems(config, image_size):
         raise UserError(problem)
-    model = BUILDERS[config.kind](config, num_classes, image_size)
-    check_output(model, config, num_classes, image_size)
-    return model
+    return BUILDERS[config.kind](config, num_classes, image_size)
 
 
 def _build_cnn(config: CNNConfig, num_classes: int, image_size: int) -> nn.Module:

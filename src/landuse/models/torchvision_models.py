@@ -23,10 +23,11 @@ def build_torchvision(config: TorchvisionConfig, num_classes: int, image_size: i
     arguments = _arguments(config.name, image_size)
     try:
         model: nn.Module = get_model(config.name, weights=None, num_classes=num_classes, **arguments, **config.params)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of odd arguments, each architecture makes errors of its own
         if not config.params:
             raise
-        raise UserError(f"model.params={config.params} do not fit {config.name}: {error}") from error
+        problem = str(error).partition("\n")[0].rstrip(".")  # torch adds its own stack
+        raise UserError(f"model.params={config.params} do not fit {config.name}: {problem}.") from error
     if config.stem == "small":
         _shrink_stem(model)
     return model

@@ -1,24 +1,24 @@
 """Initial weights from a file or from torchvision, with an account of what was loaded and what was not."""
 
 import logging
-import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from landuse.errors import UserError
+from landuse.files import open_regular
 from landuse.models.description import WEIGHTS_FILE, model_folder
 from landuse.models.head import find_head
 from landuse.models.rules import DEFAULT, no_such_weights
+from landuse.models.torch_files import ForbiddenError, read_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -112,36 +112,32 @@ def read_state_dict(file: Path) -> StateDict:
     Raises:
         UserError: the file is of another type, damaged, or holds more than tensors and plain values.
     """
-    if file.suffix == ".safetensors":
-        try:
+    try:
+        if file.suffix == ".safetensors":
+            open_regular(file).close()
             return OrderedDict(load_file(file))
-        except (SafetensorError, OSError) as error:
-            raise _unreadable(file, error) from error
-    if file.suffix not in (".pt", ".pth"):
-        raise UserError(f"{file}: weights are read from .safetensors, .pt and .pth files only.")
-    content = _unpickle(file)
+        if file.suffix not in (".pt", ".pth"):
+            raise UserError(f"{file}: weights are read from .safetensors, .pt and .pth files only.")
+        content = read_torch_file(file)
+    except ForbiddenError as error:
+        raise UserError(
+            f"{file} was not opened: {error}, and loading such a file could run code or take all memory. Give a file"
+            " that torch.save(model.state_dict(), FILE) wrote, or a .safetensors file."
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # of damaged bytes the readers make almost any error, from OSError to MemoryError
+        raise _unreadable(file, error) from error
     for key in _NESTED_UNDER:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, OrderedDict):  # keep torch's own, whose attribute _metadata holds version numbers
         content = OrderedDict(content) if isinstance(content, Mapping) else OrderedDict()
-    for name in [name for name, value in content.items() if not isinstance(value, Tensor)]:
+    for name in [name for name, value in content.items() if not (isinstance(value, Tensor) and isinstance(name, str))]:
         del content[name]
     if not content:
         raise UserError(f"{file} holds no state dict: save one by torch.save(model.state_dict(), FILE).")
     return content
-
-
-def _unpickle(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{file} was not opened: it is damaged, or holds Python objects whose loading could run code. Give a file"
-            " that torch.save(model.state_dict(), FILE) wrote, or a .safetensors file."
-        ) from error
-    except Exception as error:  # of damaged bytes torch makes almost any error, from OSError to AssertionError
-        raise _unreadable(file, error) from error
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:
@@ -164,7 +160,7 @@ def _download(name: str) -> StateDict:
     weights = get_model_weights(name).DEFAULT
     try:
         state: StateDict = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except Exception as error:  # no network, a full disk, or, as in _unpickle, a damaged file in the cache
+    except Exception as error:  # no network, a full disk, or a damaged file in the cache
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise UserError(
             f"The weights of {name} could not be had from {weights.url} ({error}): put that file at {file}, or anywhere"
@@ -191,6 +187,7 @@ def _current_names(model: nn.Module, state: StateDict) -> StateDict:
 def _fill(model: nn.Module, state: StateDict, label: str, num_classes: int) -> WeightsReport:
     own: dict[str, Tensor] = model.state_dict()
     _interpolate_positions(model, own, state)
+    _require_values(own, state, label)
     misshaped = {name: state.pop(name) for name in own if name in state and state[name].shape != own[name].shape}
     try:
         # Not a plain copy: some modules of torchvision translate old names in their loading hooks.
@@ -219,19 +216,44 @@ def _fill(model: nn.Module, state: StateDict, label: str, num_classes: int) -> W
     )
 
 
+def _require_values(own: Mapping[str, Tensor], state: StateDict, label: str) -> None:
+    """Refuse what torch would convert without a word (quantised or complex weights), and what no training survives."""
+    for name, tensor in state.items():
+        if name not in own:
+            continue
+        if tensor.dtype != own[name].dtype and not (tensor.is_floating_point() and own[name].is_floating_point()):
+            raise UserError(
+                f"{label}: {name} holds {tensor.dtype} where the model has {own[name].dtype}. Give a file of plain"
+                " floating-point weights of the same architecture."
+            )
+        if tensor.shape == own[name].shape and has_new_infinities(tensor, own[name]):
+            raise UserError(
+                f"{label}: {name} has values that are not finite, from which no training could go on. Give another"
+                " file; this one is damaged, or of a training that diverged."
+            )
+
+
+def has_new_infinities(tensor: Tensor, own: Tensor) -> bool:
+    """Whether values are NaN or infinite that are finite in the model as built; a mask may have infinities."""
+    return tensor.is_floating_point() and bool((~tensor.to(own.dtype).isfinite() & own.isfinite()).any())
+
+
 def _interpolate_positions(model: nn.Module, own: Mapping[str, Tensor], state: StateDict) -> None:
     """Give a vision transformer's position embeddings, (1, 1 + patches, width), the model's number of patches."""
     if _POSITION_EMBEDDING not in state or _POSITION_EMBEDDING not in own:
         return
     from torchvision.models import VisionTransformer, vision_transformer
 
-    given, wanted = state[_POSITION_EMBEDDING].shape, own[_POSITION_EMBEDDING].shape
-    if isinstance(model, VisionTransformer) and given != wanted and given[0] == 1 and given[2:] == wanted[2:]:
+    given, wanted = state[_POSITION_EMBEDDING], own[_POSITION_EMBEDDING].shape
+    is_square = given.ndim == 3 and given.shape[1] > 1 and isqrt(given.shape[1] - 1) ** 2 == given.shape[1] - 1
+    fits = is_square and given.shape[0] == 1 and given.shape[2:] == wanted[2:] and given.is_floating_point()
+    if isinstance(model, VisionTransformer) and given.shape != wanted and fits:
+        state[_POSITION_EMBEDDING] = given.float()
         vision_transformer.interpolate_embeddings(model.image_size, model.patch_size, state)  # in place
 
 
 def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+    return "x".join(map(str, tensor.shape[:8])) + ("..." if tensor.ndim > 8 else "") or "scalar"
 
 
 def _listing(names: Iterable[str], limit: int = _MAX_LISTED) -> str:

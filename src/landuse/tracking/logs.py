@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from landuse.errors import printable
 from landuse.progress import terminal
 
 NOISY_LIBRARIES = ("matplotlib", "PIL", "fontTools", "urllib3", "wandb", "torch", "filelock")
+LONGEST_RECORD = 50_000  # characters
 KEPT_FOR_THE_FILE = 10_000  # records said before there is a run folder
 
 _installed: list[logging.Handler] = []  # by this module; those of others (a test runner's) are left alone
@@ -39,6 +41,9 @@ def stop() -> None:
 
 def to_file(path: Path) -> None:
     """Also log to a file, appending; what was said since :func:`to_stderr` comes first."""
+    if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        # In a stranger's folder a link may lead anywhere, and a pipe would be waited for.
+        path.unlink()
     file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     _install(file, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     for handler in _installed:
@@ -63,9 +68,16 @@ def also_to(path: Path, name: str) -> Iterator[None]:
 
 
 def _install(handler: logging.Handler, form: str | None = None) -> None:
-    handler.setFormatter(logging.Formatter(form))
+    handler.setFormatter(_Printable(form))
     logging.getLogger().addHandler(handler)
     _installed.append(handler)
+
+
+class _Printable(logging.Formatter):
+    """Names of tensors and classes may come from strangers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), LONGEST_RECORD)
 
 
 class _LogFile(logging.FileHandler):

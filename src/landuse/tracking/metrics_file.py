@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from landuse.errors import UserError
-from landuse.files import replacing
+from landuse.files import read_text, replacing
+
+LARGEST = 50_000_000  # bytes; one line an epoch
 
 
 class MetricsFile:
@@ -41,14 +43,17 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: a line is no record.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    try:
+        lines = read_text(path, LARGEST).split("\n")[:-1]
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it, or restore it from a copy.") from error
     return [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
         raise UserError(f"{where} is no record of an epoch: remove the line, or restore the file from a copy.")

@@ -6,8 +6,8 @@ checkpoints/best.pt       the best epoch so far
 """
 
 import logging
+import math
 import shutil
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 
 from landuse.errors import UserError
 from landuse.files import replacing
+from landuse.models.torch_files import read_torch_file
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def _keep_previous(path: Path) -> None:
 
 
 def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
-    """Read a checkpoint; nothing in it is executed (``weights_only``).
+    """Read a checkpoint; nothing in it is executed or imported.
 
     Returns:
         The state and the parts as given to :func:`save`.
@@ -74,15 +75,13 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
         UserError: missing, damaged, or made by a training with which this one cannot agree.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that its files carry
-            if (damaged := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"{damaged} is damaged")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch_file(path)
         if content.pop("format") != FORMAT:
             raise UserError(
                 f"The checkpoint {path} was written by another version of landuse: resume with that version."
             )
         state, stored = TrainState(**content.pop("state")), content.pop("identity")
+        _require_plain(state, stored)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path} to resume from; use trainer.resume=never.") from error
     except UserError:
@@ -98,6 +97,16 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
                 "they must agree."
             )
     return state, content
+
+
+def _require_plain(state: TrainState, identity: dict[str, Any]) -> None:
+    """A checkpoint may come from a stranger: what is counted, compared and shown must be numbers and texts."""
+    counts = (state.epoch, state.step, state.global_step, state.num_images, state.stale_epochs, state.best_epoch or 0)
+    sums = (state.loss_sum, state.train_seconds, state.epoch_seconds, *state.best.values())
+    if not all(type(count) is int and count >= 0 for count in counts) or not all(map(math.isfinite, sums)):
+        raise ValueError("its state is none")
+    if not all(value is None or isinstance(value, str | int | float) for value in identity.values()):
+        raise ValueError("its identity is none")
 
 
 def find(path: Path) -> Path:

@@ -18,6 +18,7 @@ from landuse.data.pack import Pack, PackedSplit
 from landuse.errors import Interrupted, UserError
 from landuse.evaluation.metrics import summarise
 from landuse.models.head import set_train_mode
+from landuse.models.weights import has_new_infinities
 from landuse.training import checkpoint
 from landuse.training.batches import Images, StepPlan, TrainingBatches, epoch_plan
 from landuse.training.checkpoint import TrainState
@@ -246,6 +247,18 @@ class Trainer:
             raise UserError(
                 f"The checkpoint {path} has no steps left: raise trainer.epochs={self._config.trainer.epochs}."
             )
+        try:
+            self._take(parts)
+        except Exception as error:  # a stranger's checkpoint can be right in form and hold anything
+            raise UserError(
+                f"The checkpoint {path} does not fit this training ({str(error).partition(chr(10))[0].rstrip('.:')}): "
+                "resume from another or start anew."
+            ) from error
+        self.group.wait()  # all have read what the first may now replace
+        if self.group.is_main:
+            self._take_over(path, best)
+
+    def _take(self, parts: dict[str, Any]) -> None:
         self.model.load_state_dict(parts["model"])
         if parts["average"] is not None:
             self.average.model.load_state_dict(parts["average"])
@@ -257,9 +270,14 @@ class Trainer:
             self._scaler.load_state_dict(parts["scaler"])
         self._schedule.decays = parts["schedule"]["decays"]
         self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
-        self.group.wait()  # all have read what the first may now replace
-        if self.group.is_main:
-            self._take_over(path, best)
+        self._require_finite_weights("in the checkpoint")
+        needed = set() if self._config.trainer.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
+        for parameter, state in self._optimizer.state.items():
+            for name in needed | state.keys():
+                value = torch.as_tensor(0.0 if state[name] is None else state[name])
+                shape = parameter.shape if name != "step" and state[name] is not None else ()
+                if value.shape != shape or not value.isfinite().all():
+                    raise ValueError(f"{name} of the optimiser has another shape or is not finite")
 
     def _take_over(self, path: Path, best: Path | None) -> None:
         """So that a kill before the first own checkpoint loses nothing, and a damaged one is never the one before."""
@@ -274,10 +292,24 @@ class Trainer:
         best_epoch = self.state.best_epoch
         for candidate in (path.with_name(checkpoint.BEST), path, path.with_name(checkpoint.PREVIOUS)):
             with suppress(UserError):
-                state, _ = checkpoint.load(candidate, self._identity)
-                if state.step == 0 and state.best_epoch == best_epoch == state.epoch - 1:
+                state, parts = checkpoint.load(candidate, self._identity)
+                is_best = state.step == 0 and state.best_epoch == best_epoch == state.epoch - 1
+                if is_best and self._fits(parts.get("average") or parts.get("model")):
                     return candidate
         return None
+
+    def _fits(self, weights: Any) -> bool:
+        own = self.average.model.state_dict()
+        return (
+            isinstance(weights, dict)
+            and weights.keys() == own.keys()
+            and all(
+                isinstance(tensor, torch.Tensor)
+                and tensor.shape == own[name].shape
+                and not has_new_infinities(tensor, own[name])
+                for name, tensor in weights.items()
+            )
+        )
 
     def has_steps_left(self, path: Path) -> bool:
         """Whether there is a checkpoint from which this training can go on, and it has not come to its end."""

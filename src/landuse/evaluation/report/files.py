@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from landuse.errors import UserError
 from landuse.evaluation.metrics import Summary
+from landuse.files import MAX_DEPTH, open_regular, parse_yaml, read_text
 
 NUMBER = (int, float)
 OPTIONAL_NUMBER = (int, float, type(None))
@@ -36,7 +35,8 @@ CLASS_KEYS: dict[str, Kinds] = {"precision": NUMBER, "recall": NUMBER, "f1": NUM
 EVALUATE = "evaluate again: python -m landuse.evaluate run=<folder>"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 1e100
-MAX_DEPTH = 20  # of nested mappings and lists
+LARGEST_FILE = 50_000_000  # bytes; the evaluation of 2000 classes has that many
+MOST_FIGURES = 100
 PNG_HEADER_BYTES = 33  # signature and header chunk, which holds width and height
 
 
@@ -109,7 +109,7 @@ def read_run(folder: Path) -> RunFiles:
         summary=_read_json(folder / "summary.json", SUMMARY_KEYS),
         provenance=_read_json(folder / "provenance.json", {}),
         evaluation=_read_evaluation(folder),
-        figures={path.stem: _read_png(path) for path in sorted((folder / "figures").glob("*.png"))},
+        figures={path.stem: _read_png(path) for path in sorted((folder / "figures").glob("*.png"))[:MOST_FIGURES]},
     )
 
 
@@ -121,8 +121,8 @@ def _read_text(path: Path) -> str:
         )
     _require_file(path)
     try:
-        return path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as error:
+        return read_text(path, LARGEST_FILE)
+    except (ValueError, OSError) as error:
         raise ReportError(f"{path} is damaged ({error}); train or evaluate again to write it anew") from error
 
 
@@ -133,9 +133,9 @@ def _require_file(path: Path) -> None:
 
 def _parse_config(text: str, path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ReportError(f"{path} is not valid YAML ({_first_line(error)}); restore what the run wrote") from error
+        config = parse_yaml(text)
+    except ValueError as error:
+        raise ReportError(f"{path} is not valid YAML ({error}); restore what the run wrote") from error
     if not isinstance(config, dict):
         raise ReportError(f"{path} holds no configuration (no mapping of keys to values); restore what the run wrote")
     return config
@@ -221,11 +221,8 @@ def _is_row(value: object, length: int) -> bool:
 
 def _read_png(path: Path) -> bytes:
     _require_file(path)
-    content = path.read_bytes()
+    with open_regular(path) as file:
+        content = file.read(LARGEST_FILE)
     if not content.startswith(PNG_SIGNATURE) or len(content) < PNG_HEADER_BYTES:
         raise ReportError(f"{path} is not a PNG file; remove it, or evaluate again to draw it anew")
     return content
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
