@@ -206,7 +206,8 @@ def test_no_run_and_half_a_run(command, run: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_was_interrupted_is_made_in_one_go(command, tiny, tmp_path: Path) -> None:
     run = tmp_path / "outputs/train/folder_cnn/x"
-    arguments = [*tiny, "run_name=x", "trainer.epochs=12", "trainer.resume=auto"]
+    # One thread in the process of its own as in this one, where other tests have had a say.
+    arguments = [*tiny, "run_name=x", "trainer.epochs=12", "trainer.resume=auto", "hardware.num_threads=1"]
     process = training(arguments, tmp_path, run)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)

@@ -105,7 +105,7 @@ def test_a_signal_after_a_trial_was_complete_costs_nothing(sweep, tmp_path: Path
             raise Interrupted(15)
 
     with monkeypatch.context() as patch:
-        patch.setattr("landuse.train.write_json", interrupted)
+        patch.setattr("landuse.training_run.write_json", interrupted)
         assert sweep(*SWEPT, "trainer.epochs=1").status == 143
     assert [row["state"] for row in leaderboard(tmp_path / "outputs/sweeps/s")] == ["complete"]
 

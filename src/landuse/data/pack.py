@@ -94,9 +94,11 @@ class Pack:
         """Open ``train``, ``val`` or ``test``.
 
         Raises:
-            UserError: its files are damaged.
+            UserError: its files are damaged, or were changed since they were written.
         """
         try:
+            own = {file: self.sha256[file] for file in (f"{name}.npy", "index.csv")}  # the others stay closed
+            require_unchanged(self.folder.parent.parent, self.folder, own)
             images = np.load(self.folder / f"{name}.npy", mmap_mode="r")
             with (self.folder / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 paths = [row["path"] for row in csv.DictReader(file) if row["split"] == name]
@@ -134,24 +136,22 @@ def make(config: DataConfig) -> Pack:
     """
     home = Path(config.home)
     if (folder := _find(home, config, _known_identities(config))) is not None:
-        return _open_unchanged(folder, config)
+        return _open(folder, config)
     source = _open_source(config)
     if (folder := _find(home, config, [source.identity])) is not None:
-        return _open_unchanged(folder, config)
+        return _open(folder, config)
     with locked(home, f"{config.name}-{config.image_size}px"):  # a second process waits and then finds the pack
         folder = _find(home, config, [source.identity])
         if folder is None:
             try:
-                folder, is_new = _build(made(home / "packs"), source, config)
+                folder = _build(made(home / "packs"), source, config)
             except OSError as error:
                 cure = "make room there" if error.errno in NO_ROOM else "check that disk"
                 raise UserError(
                     f"The pack could not be written below {home} ({error.strerror or error}): {cure}, or choose "
                     "another place with data.home=PATH."
                 ) from error
-            if is_new:
-                return _open(folder, config)
-    return _open_unchanged(folder, config)
+    return _open(folder, config)
 
 
 def _known_identities(config: DataConfig) -> list[str | None]:
@@ -231,15 +231,6 @@ def _open(folder: Path, config: DataConfig) -> Pack:
         raise _damaged(folder, f"pack.json: {error!r}") from error
 
 
-def _open_unchanged(folder: Path, config: DataConfig) -> Pack:
-    pack = _open(folder, config)
-    try:
-        require_unchanged(Path(config.home), folder, pack.sha256)
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, error) from error
-    return pack
-
-
 def check_quality(pack: Pack, config: DataConfig) -> None:
     """Warn of unusable images and leaks that were found, or refuse the pack for them, as ``data.quality`` says.
 
@@ -263,8 +254,7 @@ def check_quality(pack: Pack, config: DataConfig) -> None:
         log.warning("leak: %s", message)
 
 
-def _build(packs: Path, source: Source, config: DataConfig) -> tuple[Path, bool]:
-    """The pack, and whether it is new: files that were touched and not changed give one that was there already."""
+def _build(packs: Path, source: Source, config: DataConfig) -> Path:
     started = time.perf_counter()
     log.info("packing %d images at %d px", len(source.paths), config.image_size)
     temporary = packs / f".{config.name}-{config.image_size}px.tmp"
@@ -280,14 +270,14 @@ def _build(packs: Path, source: Source, config: DataConfig) -> tuple[Path, bool]
             raise UserError("data.split.files or data.split.groups changed in the meantime: run the command again.")
         shutil.rmtree(temporary / "scan")
         folder = _folder(packs, config, fingerprint)
-        if is_new := not (folder / "pack.json").is_file():
+        if not (folder / "pack.json").is_file():  # there already when files were touched and not changed
             settle(temporary)
             shutil.rmtree(folder, ignore_errors=True)  # of a pack that was not removed whole
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     log.info("packed in %.1f s: %s", time.perf_counter() - started, folder)
-    return folder, is_new
+    return folder
 
 
 def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str, config: DataConfig) -> None:

@@ -26,7 +26,10 @@ def require_unchanged(home: Path, folder: Path, sums: Mapping[str, str]) -> None
         ValueError: names the first that was changed, with both checksums.
         OSError: one cannot be read.
     """
-    subject, seal = f"pack {folder.resolve()}", hashlib.sha256(repr(sorted(sums.items())).encode()).hexdigest()
+    subject, seal = (
+        f"{folder.resolve()}: {' '.join(sums)}",
+        hashlib.sha256(repr(sorted(sums.items())).encode()).hexdigest(),
+    )
     seen = signature(folder / name for name in sums)
     if recall(home, subject, seen) == seal:
         return
