@@ -24,7 +24,7 @@ TRAINING = [
     "trainer.batch_size=16", "trainer.accumulate=2", "trainer.ema=0.9", "trainer.checkpoint_steps=2",
     "trainer.resume=auto",
 ]  # fmt: skip
-EPOCHS_PER_KILL = 2  # of 4 steps each; enough for the training to be there still when the last kill comes
+EPOCHS_PER_KILL = 4  # of 4 steps each; enough for the training to be there still when the last kill comes
 
 
 def main(arguments: list[str]) -> None:

@@ -56,10 +56,10 @@ class Trainer:
         self._classes, self._val_labels = pack.classes, val.labels
         self.model, forward = group.join(model, config.hardware.sync_batch_norm)
         self._forward = torch.compile(forward) if runtime.compile else forward
-        self._num_images, self._val_images = len(train), Images(val, runtime)
+        self._train_images, self._val_images = Images(train, runtime), Images(val, runtime)
         augment = AugmentConfig() if trainer.overfit_batches else config.augment
         augmentation = Augmentation(augment, pack.mean, pack.std, runtime.device)
-        self._batches = TrainingBatches(Images(train, runtime), augmentation, Mixing(augment), group)
+        self._batches = TrainingBatches(self._train_images, augmentation, Mixing(augment), group)
         self._criterion = Criterion(trainer, train.labels, len(pack.classes), runtime.device)
         self._optimizer = build_optimizer(self.model, trainer)
         self._schedule = Schedule(trainer)
@@ -92,7 +92,7 @@ class Trainer:
     def _train_epoch(self) -> dict[str, float]:
         config, state = self._config.trainer, self.state
         plan = epoch_plan(
-            self._num_images, config.batch_size, config.accumulate, self._config.seed, state.epoch,
+            self._train_images.num_images, config.batch_size, config.accumulate, self._config.seed, state.epoch,
             config.limit_train_batches,
         )  # fmt: skip
         set_train_mode(self.model)
