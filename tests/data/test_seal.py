@@ -63,3 +63,12 @@ def test_a_run_does_not_go_on_with_other_data(command, tiny, tmp_path: Path) -> 
     done = command("train", *tiny, "run_name=x", "trainer.resume=auto", "trainer.epochs=3")
     assert done.status == 2
     assert "train.npy was changed" in done.err and "Traceback" not in done.err
+
+
+def test_a_disk_that_takes_no_note_does_not_spoil_the_pack(config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    pack = prepare(config)
+    monkeypatch.setattr(seal, "remember", full)
+    assert len(pack.split("train")) == 36

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from landuse.data.identity import recall, remember, signature
@@ -36,4 +37,5 @@ def require_unchanged(home: Path, folder: Path, sums: Mapping[str, str]) -> None
     for name, expected in sums.items():
         if (found := digest(folder / name)) != expected:
             raise ValueError(f"{name} was changed: its fingerprint is {found[:12]} and was {expected[:12]}")
-    remember(home, subject, seen, seal)
+    with suppress(OSError):  # a full or read-only disk: they are read again the next time
+        remember(home, subject, seen, seal)
