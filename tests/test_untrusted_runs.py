@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 import yaml
 
+from landuse import runs
 from landuse.errors import printable
 from landuse.models.description import model_fingerprint
 from tests.conftest import Finished
@@ -164,6 +165,15 @@ def test_a_link_or_pipe_in_the_place_of_a_result(how: str, command, run: Path, k
     assert done.status == 0, done.err
     assert outside.read_text() == "precious"
     assert all((run / name).is_file() and not (run / name).is_symlink() for name in results[:3])
+
+
+def test_a_lock_that_leads_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").symlink_to(tmp_path / "precious")
+    with runs.claimed(tmp_path / "run"):
+        assert not (tmp_path / "run/.lock").is_symlink()
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_figures_elsewhere_are_not_drawn_over(refused, run: Path) -> None:
