@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from landuse.config.schema import AugmentConfig
-from landuse.data.augment import Augmentation, Mixing, normalise
+from landuse.data.augment import Augmentation, Draws, Mixing, normalise
 
 MEAN, STD = (0.48, 0.49, 0.45), (0.2, 0.2, 0.2)
 JITTER: dict[str, Any] = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05}
@@ -53,16 +53,21 @@ PARTS: dict[str, dict[str, Any]] = {
 def build_parts(images: Tensor) -> dict[str, Callable[[], object]]:
     """The timed calls; all but the two mixings start from uint8 images and end with normalised ones."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    inputs, labels = normalise(images, mean, std), torch.arange(len(images))
+    inputs = normalise(images, mean, std)
     generator = torch.Generator().manual_seed(0)
 
     def augmentation(config: AugmentConfig) -> Callable[[], object]:
         augment = Augmentation(config, MEAN, STD, images.device)
-        return lambda: augment(images, generator)
+        return lambda: augment(images, Draws.draw(len(images), generator))
 
     def mixing(config: AugmentConfig) -> Callable[[], object]:
-        mix = Mixing(config)
-        return lambda: mix(inputs, labels, generator, 0.0)
+        mixing = Mixing(config)
+
+        def mixed() -> object:
+            mix = mixing.draw(len(inputs), generator, 0.0)
+            return mix and mix(inputs, inputs, mix.partners)
+
+        return mixed
 
     parts: dict[str, Callable[[], object]] = {"normalise": lambda: normalise(images, mean, std)}
     parts |= {name: augmentation(AugmentConfig(**config)) for name, config in PARTS.items()}

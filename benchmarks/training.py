@@ -96,7 +96,7 @@ def _compose(overrides: list[str]) -> Config:
 def _trainer(config: Config, folder: Path) -> Trainer:
     pack = prepare(config.data)
     model = build_model(config.model, len(pack.classes), pack.image_size)
-    runtime = build_runtime(config.trainer.device, config.hardware, model)
+    runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
     return Trainer(config, runtime.place(model), pack, runtime, folder, _Nobody())
 
 

@@ -21,10 +21,10 @@ def load(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def training(arguments: list[str], where: Path, run: Path) -> "subprocess.Popen[str]":
+def training(arguments: list[str], where: Path, run: Path, command: str = "train") -> "subprocess.Popen[str]":
     """A process that trains into the folder ``run`` and has finished two epochs."""
-    command = [sys.executable, "-m", "landuse.train", *arguments]
-    process = subprocess.Popen(command, cwd=where, stderr=subprocess.PIPE, text=True)
+    line = [sys.executable, "-m", f"landuse.{command}", *arguments]
+    process = subprocess.Popen(line, cwd=where, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
         assert time.monotonic() < deadline

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "landuse"
-NAMES = ("download", "evaluate", "params", "preprocess", "report", "storage", "sweep", "train")
+NAMES = ("download", "evaluate", "params", "preprocess", "report", "reproduce", "storage", "sweep", "train")
 COMMANDS = {"landuse.cli", *(f"landuse.{name}" for name in NAMES)}
 LIBRARIES = {"hydra", "matplotlib", "omegaconf", "numpy", "torch", "torchvision", "wandb"}
 PACKAGES = {

@@ -119,7 +119,7 @@ def test_a_run_is_never_overwritten(command, tiny, tmp_path: Path) -> None:
 def test_a_training_split_of_one_image_is_refused(command, tiny, tmp_path: Path) -> None:
     done = command("train", *tiny, "data.max_images=1")
     assert done.status == 2
-    assert "has 1 image, and batch norm needs two: raise data.max_images" in done.err
+    assert "has 1 image(s), and batch norm needs 2: raise data.max_images" in done.err
     assert not (tmp_path / "outputs").exists()
 
 

@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
+from benchmarks.kills import differences
 
 from landuse.tracking import metrics_file
 from landuse.training.loop import Trainer
@@ -146,3 +148,17 @@ def test_a_signal_in_the_last_step_completes_the_job_and_ends_the_sweep(
     sweep = tmp_path / "outputs/multirun/sweep"
     assert load(sweep / "0/summary.json")["status"] == "completed"
     assert not (sweep / "1/summary.json").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_deterministic_runs_are_identical(command, tiny, tmp_path: Path, precision: str) -> None:
+    everything = [
+        "augment=strong", "trainer.ema=0.9", "trainer.accumulate=2", "trainer.deterministic=true",
+        f"hardware.precision={precision}",
+    ]  # fmt: skip
+    try:
+        for name in ("one", "two"):
+            assert command("train", *tiny, *everything, f"hydra.run.dir={tmp_path}/{name}").status == 0
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert list(differences(tmp_path / "one", tmp_path / "two")) == []

@@ -16,7 +16,7 @@ import yaml
 from landuse import runs
 from landuse.errors import printable
 from landuse.models.description import model_fingerprint
-from tests.conftest import Finished
+from tests.conftest import Finished, write_images
 from tests.forgery import Call, run_code, torch_zip
 
 Spoil = Callable[[Path], Any]
@@ -135,6 +135,17 @@ def test_a_class_that_only_the_run_names_is_not_imported(refused, run: Path) -> 
     assert "a class named there is not imported" in refused("evaluate")
 
 
+@pytest.mark.parametrize("attack", ["a hidden one", "a tag", "aliases"])
+def test_config_of_a_run_to_reproduce(attack: str, refused, run: Path) -> None:
+    CONFIGS[attack][0](run)
+    assert f"{run}/config.yaml" in refused("reproduce")
+
+
+def test_reproduce_does_not_import_a_class_that_only_the_run_names(refused, run: Path) -> None:
+    setting("model", {"kind": "custom", "name": "x", "target": "evil_module.Net", "params": {}})(run)
+    assert "a class named there is not imported" in refused("reproduce")
+
+
 REPORTS: dict[str, tuple[Spoil, str]] = {
     "endless metrics": (replaced("metrics.jsonl", huge), "more than 50,000,000 bytes"),
     "a pipe": (replaced("metrics.jsonl", os.mkfifo), "metrics.jsonl is no file"),
@@ -198,6 +209,23 @@ def test_weights_that_overflow(refused, run: Path) -> None:
 def test_a_head_of_another_number_of_classes(refused, run: Path) -> None:
     rewrite_weights(run, lambda weights: weights | {"head.bias": torch.zeros(5)})
     assert "tensor head.bias is torch.float32 [5], but the architecture has torch.float32 [3]" in refused("evaluate")
+
+
+def test_another_number_of_classes(refused, run: Path, tmp_path: Path) -> None:
+    others = write_images(tmp_path / "others", {"barn": (1, 2, 3), "lake": (90, 90, 90)}, per_class=10)
+    line = refused("evaluate", f"data.root={others}")
+    assert "field, roof, water" in line and "barn, lake" in line
+
+
+def test_a_history_that_would_steer_the_page(command, run: Path) -> None:
+    record = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    (run / "metrics.jsonl").write_text(json.dumps(record | {"<script>alert(1)</script>": 1}) + "\n")
+    (run / "provenance.json").write_text(json.dumps({"command_line": "<script>alert(2)</script>"}))
+    (run / "report.html").unlink()
+    done = command("report", f"run={run}")
+    assert done.status == 0, done.err
+    page = (run / "report.html").read_text()
+    assert "alert(2)" in page and "<script>alert" not in page
 
 
 def test_names_of_classes_neither_steer_the_terminal_nor_flood_it(refused, run: Path) -> None:

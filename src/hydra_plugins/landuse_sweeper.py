@@ -43,7 +43,7 @@ class NonePrunerConfig:
 class MedianPrunerConfig:
     _target_: str = "optuna.pruners.MedianPruner"
     n_startup_trials: int = 4  # trials before any is pruned
-    n_warmup_steps: int = 1  # epochs before any is pruned
+    n_warmup_steps: int = 2  # the first epoch after which any is pruned
     interval_steps: int = 1
     n_min_trials: int = 1
 
@@ -57,7 +57,7 @@ class PercentilePrunerConfig(MedianPrunerConfig):
 @dataclass
 class HyperbandPrunerConfig:
     _target_: str = "optuna.pruners.HyperbandPruner"
-    min_resource: int = 1  # epochs
+    min_resource: int = 1  # epochs of the first rung
     max_resource: Any = "${trainer.epochs}"
     reduction_factor: int = 3
 
@@ -65,7 +65,7 @@ class HyperbandPrunerConfig:
 @dataclass
 class SuccessiveHalvingPrunerConfig:
     _target_: str = "optuna.pruners.SuccessiveHalvingPruner"
-    min_resource: Any = 1  # epochs
+    min_resource: Any = 1  # epochs of the first rung; or auto
     reduction_factor: int = 3
     min_early_stopping_rate: int = 0
 

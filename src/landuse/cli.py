@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,23 +27,28 @@ from yaml import YAMLError
 
 from landuse.config import compose, messages
 from landuse.config.folders import config_dir
+from landuse.config.processes import Place
 from landuse.config.schema import Config
-from landuse.errors import Interrupted, PrunedError, SweepFailedError, UserError, printable
+from landuse.errors import FailureError, Interrupted, PrunedError, UserError, printable
 from landuse.sweeps.database import hide_password
 
 PLACE_IS_UNUSABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+    errno.ENAMETOOLONG,
 )  # fmt: skip
 # What libraries say of a full disk instead of raising an OSError: safetensors, and torch in its own words.
 DISK_IS_FULL = ("No space left on device", "PytorchStreamWriter failed", "unexpected pos")
+MEMORY_IS_FULL = ("can't allocate memory", "out of memory")  # torch's words for the host's and a GPU's
 CURES = {
     "train": "choose another place with outputs=PATH, hydra.run.dir=PATH or data.home=PATH",
     "evaluate": "copy the run to another place and give run=PATH, or choose another data.home=PATH",
     "report": "copy the run to another place and give run=PATH",
+    "reproduce": "choose another place with outputs=PATH or data.home=PATH",
     "download": "choose another place with data.home=PATH",
     "preprocess": "choose another place with data.home=PATH",
 }
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
+WAIT_FOR_THE_FIRST_S = 10
 
 
 @dataclass(frozen=True)
@@ -70,15 +76,20 @@ class Invocation:
 Job = Callable[[Config, Invocation], Any]
 
 
-class _UserErrorOfSingleRun(BaseException):
-    """Carries a UserError past Hydra, which would print a line of its own above the message for any Exception."""
+class _MessageOfSingleRun(BaseException):
+    """Carries a message past Hydra, which would print a line of its own above it for any Exception."""
+
+    def __init__(self, error: Exception) -> None:
+        is_failure = isinstance(error, FailureError)
+        super().__init__(str(error) if is_failure else messages.explain(error))
+        self.status = EXIT_FAILURE if is_failure else EXIT_USER_ERROR
 
 
 def run_command(command: str, job: Job) -> None:
     """Compose the configuration from ``sys.argv``, run ``job`` on it, and exit with a status that says how it went.
 
-    0: done. 1: a failure of the program, with its traceback. 2: the user's mistake, in one or two sentences.
-    130, 143: interrupted by Ctrl-C or SIGTERM.
+    0: done. 1: a failure, with its traceback, or a repeated run that came out different. 2: the user's mistake, in one
+    or two sentences. 130, 143: interrupted by Ctrl-C or SIGTERM.
     """
     _open_closed_streams()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -93,31 +104,31 @@ def run_command(command: str, job: Job) -> None:
         nonlocal has_started
         has_started = True
         output_dir, is_multirun = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
-        with _no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
+        with no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
             try:
                 overrides = list(HydraConfig.get().overrides.task)
                 call = Invocation(command, arguments, overrides, composed, output_dir, is_multirun)
-                return job(compose.to_config(composed), call)
-            except (UserError, OmegaConfBaseException) as error:
+                return _result(job, compose.to_config(composed), call)
+            except (UserError, FailureError, OmegaConfBaseException) as error:
                 if is_multirun:
                     _write_error(output_dir)
                     raise  # one job of several: the sweeper decides
-                raise _UserErrorOfSingleRun(messages.explain(error)) from error
+                raise _MessageOfSingleRun(error) from error
             except Exception as error:
                 if is_multirun and not isinstance(error, PrunedError):
                     _write_error(output_dir)
                 if is_multirun or (problem := _problem_of_place(error, command)) is None:
                     raise
-                raise _UserErrorOfSingleRun(problem) from error
+                raise _MessageOfSingleRun(UserError(problem)) from error
 
     try:
         with _sigterm_as_exception():
             task()
-    except _UserErrorOfSingleRun as single:
-        _exit_with_message(str(single.args[0]), wants_traceback)
+    except _MessageOfSingleRun as single:
+        _exit_with_message(str(single), wants_traceback, single.status)
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
-    except SweepFailedError as error:
+    except FailureError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILURE)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -125,7 +136,7 @@ def run_command(command: str, job: Job) -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _say(str(error))
         sys.exit(128 + error.signal_number)
     except BrokenPipeError:  # as in `--help | head`: whoever read stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -138,19 +149,32 @@ def run_command(command: str, job: Job) -> None:
         sys.exit(EXIT_FAILURE)
 
 
+def _result(job: Job, config: Config, call: Invocation) -> Any:
+    try:
+        return job(config, call)
+    except SystemExit as exit_:  # of a model's own code: one of several has failed, and the others go on
+        if not call.is_multirun:
+            raise
+        raise RuntimeError("the training ended by SystemExit") from exit_
+
+
 def _problem_at_start(error: Exception, arguments: list[str]) -> str | None:
     """The message for an error of Hydra's before the job, of which it says nothing useful itself."""
     if isinstance(error, OSError):  # Hydra could not make the folder
         return f"The run folder cannot be made ({error}): choose another with hydra.run.dir=PATH or outputs=PATH."
     if isinstance(error, ValueError) and "Only one of --run" in str(error):
         return "Leave out --multirun where --cfg or --info show the configuration."
+    if isinstance(error, UnicodeDecodeError):
+        return f"A chosen recipe is no text ({error}): save its YAML file as UTF-8."
+    if isinstance(error, RecursionError):
+        return "A chosen recipe names itself in its defaults: take it out there."
     return messages.wrong_group_value(arguments) if isinstance(error, ValueError) else None
 
 
 def _write_error(folder: Path) -> None:
     """Keep the traceback of a job of several, which nobody would see otherwise."""
     with contextlib.suppress(OSError):
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
 
 
 def _open_closed_streams() -> None:
@@ -161,13 +185,19 @@ def _open_closed_streams() -> None:
 
 
 def _problem_of_place(error: BaseException | None, command: str) -> str | None:
-    """The message when an error, or what it came of, says that the disk or a folder cannot take what is written."""
+    """The message when an error, or what it came of, says that a disk, a folder or the memory cannot take it."""
     cure = f"Make room or allow writing there, or {CURES.get(command, 'run it in another folder')}."
     while error is not None:
         if isinstance(error, OSError) and error.errno in PLACE_IS_UNUSABLE:
             return f"{error.filename or 'While writing'}: {error.strerror}. {cure}"
         if any(text in str(error) for text in DISK_IS_FULL):
             return f"While writing: No space left on device. {cure}"
+        if isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY_IS_FULL):
+            return (
+                f"Out of memory ({(str(error).splitlines() or ['no room'])[0][:200]}). Lower trainer.batch_size or "
+                "data.image_size, or end other programs; a run goes on from its last checkpoint with "
+                "hydra.run.dir=<its folder> trainer.resume=auto."
+            )
         error = error.__cause__ or error.__context__
     return None
 
@@ -184,11 +214,12 @@ def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
     defaults = [f"hydra.job.name={command}"]
     if command != "train":  # the others write into the data folder or into the run they are given
         defaults.append("hydra.run.dir=.")
-    return defaults + canonical
+    # The run folder is made by the first of several processes; the others are told its name.
+    return defaults + canonical + (["hydra.run.dir=."] if Place.find().rank > 0 else [])
 
 
 @contextlib.contextmanager
-def _no_empty_folder(folder: Path, outputs: Path) -> Iterator[None]:
+def no_empty_folder(folder: Path, outputs: Path) -> Iterator[None]:
     """Remove the run folder that Hydra made, and its empty parents, when a job ends without having written anything."""
     try:
         yield
@@ -214,8 +245,19 @@ def _sigterm_as_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _exit_with_message(message: str, wants_traceback: bool) -> None:
+def _exit_with_message(message: str, wants_traceback: bool, status: int = EXIT_USER_ERROR) -> None:
     if wants_traceback:
         traceback.print_exc()
-    print(f"error: {printable(message)}", file=sys.stderr)
-    sys.exit(EXIT_USER_ERROR)
+    if status == EXIT_USER_ERROR:
+        _say(f"error: {printable(message)}")
+    else:  # each process's own
+        print(f"error: {printable(message)}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _say(message: str) -> None:
+    """On stderr; what several processes of a machine have to say is said by the first."""
+    if Place.find().local_rank == 0:
+        print(message, file=sys.stderr, flush=True)
+    else:
+        time.sleep(WAIT_FOR_THE_FIRST_S)  # torchrun ends the others as soon as one has ended

@@ -32,5 +32,17 @@ class PrunedError(Exception):
     """A sweep stopped this trial early because others do better. No failure: the sweep goes on."""
 
 
-class SweepFailedError(Exception):
+class FailureError(Exception):
+    """What its message explains, so that no traceback is shown; commands exit with status 1."""
+
+
+class DifferentError(FailureError):
+    """A run that was repeated came out different. Neither a mistake nor a failure of the program: it is the answer."""
+
+
+class SweepFailedError(FailureError):
     """More trials of a sweep failed than it allows. The message is for people; the failures are on record."""
+
+
+class PeerLostError(FailureError):
+    """One of the processes that train a model together has ended, and the others cannot go on."""

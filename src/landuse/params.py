@@ -22,7 +22,8 @@ HEADER = "# Composed by python -m landuse.params; a stage of dvc.yaml keeps it f
 MACHINE_ONLY = (
     "run", "run_name", "experiment_name", "outputs", "hardware", "tracking", "storage", "data.home", "data.manifest",
     "data.archive.mirrors", "data.archive.timeout", "data.archive.retries", "trainer.device",
-    "trainer.resume", "trainer.log_every", "trainer.profile", "evaluation.batch_size",
+    "trainer.resume", "trainer.log_every", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.profile",
+    "evaluation.batch_size",
 )  # fmt: skip
 
 

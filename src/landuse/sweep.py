@@ -27,6 +27,9 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
         text = f"{USAGE}\n\nRecipes: {', '.join(recipes())}"
         print(text if is_help else f"error: no recipe is named.\n{text}", file=sys.stdout if is_help else sys.stderr)
         sys.exit(0 if is_help else 2)
+    if "," in names[-1]:
+        print(f"error: name={names[-1]}: one sweep at a time, each by a command of its own.", file=sys.stderr)
+        sys.exit(2)
     is_shown = any(argument.partition("=")[0] in SHOWING for argument in arguments)
     translated = [*([] if is_shown else ["--multirun"]), f"+sweeps={names[-1]}"]
     if not any(argument.startswith("workers=") for argument in arguments):

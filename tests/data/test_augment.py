@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from landuse.config.schema import AugmentConfig
-from landuse.data.augment import Augmentation, Mixing, normalise
+from landuse.data.augment import Augmentation, Draws, Mixing, normalise
 from landuse.data.augment.colour import LUMA, erase, erase_batch, hue_matrix, saturation_matrix
-from landuse.data.augment.draws import Draws
 from landuse.data.augment.geometry import permute_batch, resample_batch, resample_each
 from landuse.data.augment.mixing import paste
 from landuse.data.augment.pipeline import size_at
@@ -44,7 +43,7 @@ def coordinate_images(num: int, side: int) -> Tensor:
 
 def augment(images: Tensor, seed: int = 0, **config: Any) -> Tensor:
     augmentation = Augmentation(AugmentConfig(**config), MEAN, STD, images.device)
-    return augmentation(images, torch.Generator().manual_seed(seed))
+    return augmentation(images, Draws.draw(len(images), torch.Generator().manual_seed(seed)))
 
 
 def pixels(inputs: Tensor) -> np.ndarray:
@@ -92,12 +91,11 @@ def test_result_is_a_function_of_the_generator() -> None:
     assert not torch.equal(augment(images, seed=3, **ALL_ON), augment(images, seed=4, **ALL_ON))
 
 
-@pytest.mark.parametrize("config", [{}, ALL_ON])
-def test_generator_advances_alike_for_every_configuration(config: dict[str, Any]) -> None:
-    generator, reference = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
-    Augmentation(AugmentConfig(**config), MEAN, STD, CPU)(random_images(), generator)
-    Draws.draw(len(random_images()), reference)
-    assert torch.equal(generator.get_state(), reference.get_state())
+def test_some_images_of_a_batch_are_augmented_as_in_the_whole_batch() -> None:
+    images, rows = random_images(), torch.tensor([3, 4, 11])
+    draws = Draws.draw(len(images), torch.Generator().manual_seed(0))
+    augmentation = Augmentation(AugmentConfig(**ALL_ON), MEAN, STD, CPU)
+    torch.testing.assert_close(augmentation(images[rows], draws.of(rows)), augmentation(images, draws)[rows])
 
 
 @pytest.mark.parametrize("part", [{name: value} for name, value in ALL_ON.items() if name != "erasing"])
@@ -120,8 +118,9 @@ def test_no_step_reads_the_images_back() -> None:
     inputs = augment(images, **ALL_ON)
     assert inputs.shape == (16, 3, 24, 24) and inputs.is_contiguous(memory_format=torch.channels_last)
     for config in (AugmentConfig(mixup=0.4), AugmentConfig(cutmix=1.0)):
-        mixed, *_ = Mixing(config)(inputs, torch.arange(16, device="meta"), torch.Generator().manual_seed(0), 0.0)
-        assert mixed.shape == inputs.shape
+        mix = Mixing(config).draw(16, torch.Generator().manual_seed(0), 0.0)
+        assert mix is not None
+        assert mix(inputs, inputs, mix.partners.to("meta"))[0].shape == inputs.shape
 
 
 # --- geometry ---
@@ -297,12 +296,13 @@ def test_accelerators_erase_as_the_host_does() -> None:
 # --- mixing ---
 
 
-def mix(num: int = 8, seed: int = 0, progress: float = 0.0, **config: Any) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Mix images that are constant and equal to their label."""
+def mix(num: int = 8, seed: int = 0, progress: float = 0.0, **config: Any) -> tuple[Tensor, float, Tensor]:
+    """Mix images that are constant and equal to their label: the images, their own share, their partners' labels."""
     inputs = torch.arange(num).float()[:, None, None, None].expand(num, 3, 16, 16)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
-    generator = torch.Generator().manual_seed(seed)
-    return Mixing(AugmentConfig(**config))(inputs, torch.arange(num), generator, progress)
+    drawn = Mixing(AugmentConfig(**config)).draw(num, torch.Generator().manual_seed(seed), progress)
+    labels = torch.arange(num)
+    return (*drawn(inputs, inputs, drawn.partners), drawn.partners) if drawn else (inputs, 1.0, labels)
 
 
 @pytest.mark.parametrize(
@@ -312,10 +312,10 @@ def mix(num: int = 8, seed: int = 0, progress: float = 0.0, **config: Any) -> tu
 def test_weights_equal_the_shares_of_the_pixels(alphas: dict[str, Any], share_blended: float) -> None:
     blended, weights = 0, []
     for seed in range(60):
-        inputs, labels_a, labels_b, weight = mix(seed=seed, **alphas)
-        expected = weight * labels_a + (1 - weight) * labels_b
+        inputs, weight, partners = mix(seed=seed, **alphas)
+        expected = weight * torch.arange(8) + (1 - weight) * partners
         torch.testing.assert_close(inputs.mean((1, 2, 3)), expected, atol=1e-4, rtol=0)
-        assert sorted(labels_b.tolist()) == labels_a.tolist() == list(range(8))
+        assert sorted(partners.tolist()) == list(range(8))
         assert inputs.is_contiguous(memory_format=torch.channels_last)
         blended += bool((inputs.std((1, 2, 3)).max() == 0) and 0 < weight < 1)
         weights.append(weight)
@@ -326,9 +326,9 @@ def test_weights_equal_the_shares_of_the_pixels(alphas: dict[str, Any], share_bl
 def test_pasted_box_is_clipped_at_the_border() -> None:
     inputs, partners = torch.tensor([1.0, 0.0])[:, None, None, None].expand(2, 3, 16, 16), torch.tensor([1, 0])
     for centre, share in (((0.5, 0.5), 0.25), ((0.0, 1.0), 0.0625)):
-        mixed, weight = paste(inputs, partners, 0.75, centre)
+        mixed, weight = paste(inputs, inputs, partners, 0.75, centre)
         assert weight == 1 - share and mixed[0].mean() == 1 - share and mixed[1].mean() == share
-    assert torch.equal(paste(inputs, partners, 0.0, (0.5, 0.5))[0], inputs.flip(0))
+    assert torch.equal(paste(inputs, inputs, partners, 0.0, (0.5, 0.5))[0], inputs.flip(0))
 
 
 @pytest.mark.parametrize(
@@ -339,22 +339,20 @@ def test_pasted_box_is_clipped_at_the_border() -> None:
         (AugmentConfig(cutmix=1.0, mix_probability=0.0), 0.0),
     ],
 )
-def test_mixing_off_returns_its_input(config: AugmentConfig, progress: float) -> None:
-    inputs, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
-    result = Mixing(config)(inputs, labels, torch.Generator().manual_seed(0), progress)
-    assert result[0] is inputs and result[1] is labels and result[2] is labels and result[3] == 1.0
+def test_mixing_off_draws_nothing_to_do(config: AugmentConfig, progress: float) -> None:
+    assert Mixing(config).draw(4, torch.Generator().manual_seed(0), progress) is None
 
 
 def test_mixing_keeps_to_its_share_of_batches() -> None:
-    share = sum(mix(seed=seed, mixup=1.0, mix_probability=0.3)[3] < 1 for seed in range(200)) / 200
+    share = sum(mix(seed=seed, mixup=1.0, mix_probability=0.3)[1] < 1 for seed in range(200)) / 200
     assert share == pytest.approx(0.3, abs=0.1)
 
 
 @pytest.mark.parametrize("part", ["mixup", "cutmix"])
 def test_mixing_a_batch_of_one_changes_nothing(part: str) -> None:
     alphas: dict[str, Any] = {part: 1.0}
-    inputs, labels_a, labels_b, _ = mix(num=1, **alphas)
-    assert inputs.eq(0).all() and torch.equal(labels_a, labels_b)
+    inputs, _, partners = mix(num=1, **alphas)
+    assert inputs.eq(0).all() and partners.tolist() == [0]
 
 
 @pytest.mark.parametrize("config", [AugmentConfig(mixup=0.2), AugmentConfig(cutmix=1.0)])
@@ -362,7 +360,7 @@ def test_mixing_advances_the_generator_as_no_mixing_does(config: AugmentConfig) 
     states = []
     for each in (config, AugmentConfig()):
         generator = torch.Generator().manual_seed(0)
-        Mixing(each)(torch.rand(4, 3, 8, 8), torch.arange(4), generator, 0.0)
+        Mixing(each).draw(4, generator, 0.0)
         states.append(generator.get_state())
     assert torch.equal(*states)
 
@@ -379,6 +377,6 @@ def test_images_grow_to_their_full_size() -> None:
 def test_a_growing_batch_has_the_size_of_the_moment() -> None:
     augmentation = Augmentation(AugmentConfig(start_size=16), MEAN, STD, CPU)
     for progress, size in ((0.0, 16), (0.9, 32)):
-        inputs = augmentation(random_images(), torch.Generator(), progress)
+        inputs = augmentation(random_images(), Draws.draw(16, torch.Generator()), progress)
         assert inputs.shape == (16, 3, size, size)
         assert inputs.is_contiguous(memory_format=torch.channels_last)

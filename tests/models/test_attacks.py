@@ -252,7 +252,7 @@ DESCRIPTIONS: list[tuple[str, Any, str]] = [
     ("architecture.params", {"num_classes": 7}, "multiple values for keyword argument 'num_classes'"),
     ("architecture.params", {"norm_layer": "evil_module.Net"}, "'str' object is not callable"),
     ("architecture.params", {"width_mult": 1e300}, "no model can be built"),
-    ("architecture.params", {"width_mult": 100}, "num_parameters is not"),
+    ("architecture.params", {"width_mult": 20}, "num_parameters is not"),
     ("architecture.params", {"inverted_residual_setting": [[1, 16, 10**9, 1]]}, "more than 20,000 tensors"),
     ("architecture.params", {"round_nearest": 0}, "do not fit mobilenet_v2"),
     ("architecture.name", "../../evil_module", "not a classifier of torchvision"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_a_signal_after_a_trial_was_complete_costs_nothing(sweep, tmp_path: Path
             raise Interrupted(15)
 
     with monkeypatch.context() as patch:
-        patch.setattr("landuse.train.write_json", interrupted)
+        patch.setattr("landuse.training_run.write_json", interrupted)
         assert sweep(*SWEPT, "trainer.epochs=1").status == 143
     assert [row["state"] for row in leaderboard(tmp_path / "outputs/sweeps/s")] == ["complete"]
 
@@ -137,6 +138,33 @@ def test_max_failures(sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert sweep(*SWEPT, "hydra.sweeper.n_trials=1").status == 0
 
 
+def test_a_training_that_exits_is_a_failure(sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As code of a model's own may; an interruption would be tried again for ever."""
+    from landuse.training.loop import Trainer
+
+    monkeypatch.setattr(Trainer, "fit", lambda _: sys.exit(0))
+    done = sweep(*SWEPT, "hydra.sweeper.max_failures=0")
+    assert done.status == 1 and "trial 0, RuntimeError: the training ended by SystemExit 0." in done.err
+    folder = tmp_path / "outputs/sweeps/s"
+    assert [row["state"] for row in leaderboard(folder)] == ["failed"]
+    assert "SystemExit: 0" in (folder / "trials/0/error.txt").read_text()
+
+
+def test_a_reason_that_is_no_utf_8_is_on_record(sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that names a file whose name is none."""
+    from landuse.training.loop import Trainer
+
+    def broken(self: Trainer) -> None:
+        raise RuntimeError("cannot read <b>\udcff\x00")
+
+    monkeypatch.setattr(Trainer, "fit", broken)
+    done = sweep(*SWEPT, "hydra.sweeper.max_failures=0")
+    assert done.status == 1 and "trial 0, RuntimeError: cannot read <b>" in done.err
+    folder = tmp_path / "outputs/sweeps/s"
+    assert "cannot read <b>\\udcff" in (folder / "trials/0/error.txt").read_text()
+    assert "cannot read &lt;b&gt;" in (folder / "sweep.html").read_text()
+
+
 def test_a_pruned_trial_is_pruned_in_the_study(sweep, tmp_path: Path) -> None:
     """With next to no learning rate there is nothing to keep."""
     pruner = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1", "trainer.warmup_epochs=0"]
@@ -151,6 +179,16 @@ def test_a_pruned_trial_is_pruned_in_the_study(sweep, tmp_path: Path) -> None:
     assert int(rows["1e-09"]["epochs"]) < 3
     told = [json.loads(line) for line in (folder / "study.journal").read_text().splitlines()]
     assert [line["state"] for line in told if line["op_code"] == 6 and line["state"] != 0].count(2) == 2
+
+
+def test_the_first_rung_is_after_one_epoch(sweep, tmp_path: Path) -> None:
+    """A pruner's resources are epochs."""
+    pruner = ["hydra/sweeper/pruner=successive_halving", "trainer.warmup_epochs=0", "trainer.monitor=val/loss"]
+    done = sweep("trainer.lr=0.01,1e-9", "hydra/sweeper/sampler=grid", "trainer.epochs=3", *pruner)
+    assert done.status == 0, done.err
+    rows = {row["trainer.lr"]: row for row in leaderboard(tmp_path / "outputs/sweeps/s")}
+    assert [(rows[lr]["state"], rows[lr]["epochs"]) for lr in ("0.01", "1e-09")] == [("complete", "3"), ("pruned", "1")]
+    assert len((tmp_path / rows["1e-09"]["run"] / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_groups_are_swept_and_the_best_recipe_names_the_choice(
@@ -196,6 +234,7 @@ def test_odd_names_and_values(sweep, tmp_path: Path) -> None:
         (["outputs=a,b"], "outputs cannot be swept"),
         ([], "Nothing is swept"),
         ([*SWEPT, "hydra.sweeper.study_name=a b"], "study_name=a b: give a name of letters"),
+        ([*SWEPT, "hydra.sweeper.study_name=a..b"], "study_name=a..b: give a name of letters"),
         ([*SWEPT, "hydra.sweeper.study_name=model"], "is no group's"),
         ([*SWEPT, "hydra.sweeper.study_name=null"], "The sweep has no name"),
         ([*SWEPT, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
@@ -204,6 +243,7 @@ def test_odd_names_and_values(sweep, tmp_path: Path) -> None:
         ([*SWEPT, "hydra.sweeper.workers=-1"], "hydra.sweeper.workers=-1: must be at least 0"),
         ([*SWEPT, "hydra.sweeper.objective=accuracy"], "no such metric"),
         ([*SWEPT, "hydra.sweeper.objective=parameters", "hydra/sweeper/pruner=median"], "which must be the only"),
+        (["trainer.epochs=1,9", "hydra/sweeper/pruner=hyperband"], "give hydra.sweeper.pruner.max_resource=N"),
         ([*SWEPT, "hydra/sweeper/sampler=grid"], "a grid needs choice(...)"),
         ([*SWEPT, "hydra/sweeper/sampler=motpe"], "sampler cannot be made: The 'motpe' sampler was removed"),
         ([*SWEPT, "hydra/sweeper/sampler=tpee"], "hydra/sweeper/sampler=tpee: no such choice"),

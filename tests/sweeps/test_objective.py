@@ -59,6 +59,15 @@ def test_a_run_that_was_pruned_is_told_from_one_that_failed(tmp_path: Path) -> N
         read_values(summary(tmp_path, status="pruned", epochs=2), objectives(None, "val/accuracy"))
 
 
+def test_a_latency_that_cannot_be_measured_costs_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(_run: Path) -> float:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("landuse.sweeps.latency.measure", out_of_memory)
+    with pytest.raises(ValueError, match="latency_ms cannot be measured: out of memory"):
+        read_values(summary(tmp_path), objectives("latency_ms", "val/accuracy"))
+
+
 def test_no_run_and_half_a_run(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"summary\.json"):
         read_values(tmp_path, objectives(None, "val/accuracy"))

@@ -40,7 +40,7 @@ def trial(number: int, state: State = "complete", *values: float, **changes: Any
         state=state,
         params={"trainer.lr": 10 ** -(1 + number % 7 / 2), "augment": ("none", "light", "strong")[number % 3]},
         values=(values or (0.5 + 0.01 * number,)) if state == "complete" else (),
-        curve={epoch: 0.1 + 0.05 * epoch + 0.001 * number for epoch in range(epochs)},
+        curve={epoch: 0.05 + 0.05 * epoch + 0.001 * number for epoch in range(1, epochs + 1)},
         worker=f"host:{number % 2}",
         started=started,
         ended=None if state in ("running", "waiting") else started + timedelta(seconds=90),
@@ -76,7 +76,7 @@ def test_the_result_is_told(tmp_path: Path) -> None:
     for expected in (
         "Sweep night", "61.00 %", "by trial 11 with trainer.lr=0.001 augment=strong",
         "Of the 20 trials asked for, 12 completed and 2 were pruned.",
-        "Besides: 1 failed, 1 interrupted, 1 running, 1 waiting, 4 not started yet.",
+        "Besides: 1 failed, 1 interrupted, 1 running, 1 waiting, 4 missing.",
         "All together trained 111 epochs. Pruning saved about 10 more", "python -m landuse.train 'name=a b'",
         "1 min 30 s", "8 more trials",
     ):  # fmt: skip
@@ -173,7 +173,7 @@ RECORDS = {
     ),
     "many long categories": sweep([trial(i, params={"k": f"{i} " + "long" * 50}) for i in range(30)], swept=["k"]),
     "a diverged loss": sweep(
-        [trial(i, "complete", 10.0**i, curve={0: 1.0, 1: 10.0**i, 2: float("nan")}) for i in range(5)], LOSS
+        [trial(i, "complete", 10.0**i, curve={1: 1.0, 2: 10.0**i, 3: float("nan")}) for i in range(5)], LOSS
     ),
     "a value of zero": sweep([trial(i, params={"trainer.lr": 0.1 * i}) for i in range(12)], swept=["trainer.lr"]),
 }  # fmt: skip
@@ -264,7 +264,7 @@ def test_epochs_that_pruning_saved() -> None:
 
 
 def test_a_trial_that_ended_early_stands_at_its_best_epoch() -> None:
-    found = trial(0, "pruned", curve={0: 0.2, 1: 0.7, 2: float("nan"), 3: 0.5})
+    found = trial(0, "pruned", curve={1: 0.2, 2: 0.7, 3: float("nan"), 4: 0.5})
     assert reached(found, 0, ACCURACY) == 0.7
     assert reached(found, 0, LOSS) == 0.2
     assert reached(found, 1, PARAMETERS) is None

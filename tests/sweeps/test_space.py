@@ -67,6 +67,12 @@ def test_the_command_line_goes_before_the_recipe_and_its_last_word_counts() -> N
     assert space.overrides({"b": 2}) == ["a=7", "c=5", "~d", "b=2"]
 
 
+@pytest.mark.parametrize("prefix", ["+", "++"])
+def test_a_prefix_makes_no_other_key(prefix: str) -> None:
+    space = parse_space({"a": "choice(1,2)", "b": "choice(1,2)"}, ["a=1,2", f"{prefix}a=7"])
+    assert list(space.distributions) == ["b"] and space.fixed == [f"{prefix}a=7"]
+
+
 def test_null_in_a_recipe_is_null() -> None:
     assert parse_space({"a": None, "b": "1,2"}, []).fixed == ["a=null"]
 

@@ -54,6 +54,17 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
         open_storage(tmp_path, None)
 
 
+@pytest.mark.parametrize("damage", ["garbage", "", '{"op_code": 99}'])
+def test_damage_at_the_end_is_found_before_anything_is_added(tmp_path: Path, damage: str) -> None:
+    study(tmp_path).ask()
+    journal = tmp_path / "study.journal"
+    journal.write_text(journal.read_text() + damage + "\n")
+    before = journal.read_bytes()
+    with pytest.raises(UserError, match=r"study\.journal is damaged .*study_name=NAME"):
+        study(tmp_path)
+    assert journal.read_bytes() == before
+
+
 def test_an_error_while_the_journal_is_locked_leaves_it_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a signal: what is recorded because of it must not wait for itself."""
     here = study(tmp_path)
@@ -116,6 +127,21 @@ def test_exclusive_ends_with_an_error(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_is_given_back_though_a_signal_came_right_after_it_was_taken(tmp_path: Path, monkeypatch) -> None:
+    acquire = storage.FileLock.acquire
+
+    def interrupted(self: storage.FileLock, **arguments: float) -> None:
+        acquire(self, **arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.FileLock, "acquire", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught, exclusive(FileLocks(tmp_path)):
+            pass
+    assert caught.value is not None  # its traceback still holds on to the lock
+    assert FileLocks(tmp_path).acquire(storage.ONE_AT_A_TIME, wait=False)
+
+
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "", "journal.log", "mysql://a:secret@b/c"])
 def test_other_storages_are_refused(url: str) -> None:
     with pytest.raises(UserError, match="postgresql://USER@HOST/DATABASE") as caught:
@@ -126,3 +152,13 @@ def test_other_storages_are_refused(url: str) -> None:
 def test_no_password_is_shown() -> None:
     assert shown_url("postgresql://a:secret@b/c") == "postgresql://a:***@b/c"
     assert shown_url("postgresql://a@b/c") == "postgresql://a@b/c"
+    assert shown_url("postgresql://a:sec/ret#?@b/c") == "postgresql://a:***@b/c"
+    assert shown_url("postgresql://a:sec@ret@[::1/c") == "postgresql://a:***@[::1/c"
+    assert shown_url("postgresql://a@b/c?sslpassword=x&PASSWORD=y") == "postgresql://a@b/c?sslpassword=***&PASSWORD=***"
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:se@cret@b/c", "postgresql://b:1/c?password=se@cret"])
+def test_what_would_show_a_part_of_a_password_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="%40") as caught:
+        check_url(url)
+    assert "cret" not in str(caught.value)

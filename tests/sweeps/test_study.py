@@ -1,6 +1,7 @@
 """A study that several processes work on, without a training: claimed, told, killed between any two steps, resumed."""
 
 import csv
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_what_runs_is_not_handed_out_again(tmp_path: Path) -> None:
 
 def test_pruned_trials_count_and_failed_ones_do_not(tmp_path: Path) -> None:
     sweep = Sweep(make_plan(tmp_path, n_trials=2), "one")
-    sweep.claim().report(0.1, 0)
+    sweep.claim().report(0.1, 1)
     sweep.prune(0)
     sweep.claim()
     sweep.fail(1, "RuntimeError: no luck")
@@ -123,6 +124,30 @@ def test_a_point_that_kills_is_given_up(tmp_path: Path) -> None:
     assert points(sweep)[0] not in points(sweep, "complete")
 
 
+def test_a_point_that_kills_a_launchers_processes_is_given_up_as_well(tmp_path: Path) -> None:
+    sweep = Sweep(make_plan(tmp_path, max_failures=10), "one")
+    for number in range(MAX_KILLED):
+        assert sweep.claim().number == number
+        sweep.fail(number, "its process was killed", queue_again=True)
+    assert states(sweep) == ["failed"] * MAX_KILLED and len(set(points(sweep))) == 1
+
+
+def test_a_result_that_is_told_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is where the connection to a database breaks once it is written there."""
+    sweep = Sweep(make_plan(tmp_path), "one")
+    sweep.claim()
+    tell = sweep._study._storage.set_trial_state_values
+
+    def twice(*arguments: object) -> bool:
+        tell(*arguments)
+        return tell(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep._study._storage, "set_trial_state_values", twice)
+        sweep.complete(0, [0.5], [0.5])
+    assert states(sweep) == ["complete"] and not sweep._locks._held
+
+
 @pytest.mark.parametrize("status", ["completed", "pruned"])
 def test_a_run_that_ended_before_its_process_was_killed_is_kept(tmp_path: Path, status: str) -> None:
     killed = Sweep(make_plan(tmp_path), "one")
@@ -186,6 +211,15 @@ def test_a_grid_comes_back_to_what_failed_when_it_is_started_again(tmp_path: Pat
     again = Sweep(make_plan(tmp_path, *GRID, sampler="grid"), "two")
     assert run_on(again) == 1
     assert sorted(points(again, "complete")) == [(1, "x"), (1, "y"), (2, "x"), (2, "y")]
+
+
+def test_the_numbers_of_a_grid_are_those_that_were_written(tmp_path: Path) -> None:
+    """3 * 0.1 is more than 0.3, and out of range."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sweep = Sweep(make_plan(tmp_path, "a=range(0,0.4,0.1)", sampler="grid"), "one")
+        run_on(sweep)
+    assert points(sweep) == [(0.0,), (0.1,), (0.2,), (0.3,)]
 
 
 def test_part_of_a_grid(tmp_path: Path) -> None:
@@ -277,6 +311,13 @@ def test_the_leaderboard(tmp_path: Path) -> None:
     assert rows[2][6:] == ["'a, b'", "null"]
 
 
+def test_large_values_stay_exact(tmp_path: Path) -> None:
+    sweep = Sweep(make_plan(tmp_path, objectives=objectives("parameters", "val/accuracy")), "one")
+    sweep.complete(sweep.claim().number, [12345678.0], [])
+    sweep.publish()
+    assert ",complete,12345678,0," in (sweep.plan.folder / "leaderboard.csv").read_text()
+
+
 class Killed(BaseException):
     """The process is gone."""
 
@@ -288,7 +329,7 @@ def work(plan: Plan, session: str) -> Sweep:
         while (trial := sweep.claim()) is not None:
             kind = {1: "prune", 2: "fail", 3: "interrupt"}.get(trial.number)
             if kind == "prune":
-                trial.report(0.1, 0)
+                trial.report(0.1, 1)
                 leave_run(sweep, trial.number, "pruned")
                 sweep.prune(trial.number)
             elif kind is not None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from landuse.errors import SweepFailedError
 from landuse.sweep import hydra_arguments
 from landuse.sweeps import workers
+from landuse.sweeps.board import LEADING, table
 from landuse.sweeps.storage import open_storage
 from landuse.sweeps.study import Sweep
 from landuse.sweeps.workers import share_of_cores, visible_gpus
@@ -35,13 +37,13 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Process:
     """A sweep of two workers in processes of its own."""
 
-    def __init__(self, where: Path, arguments: list[str]) -> None:
+    def __init__(self, where: Path, arguments: list[str], on_sigint: Any = signal.default_int_handler) -> None:
         self.folder = where / "outputs/sweeps/s"
         command = [sys.executable, "-m", "landuse.train", "--multirun", "hydra/sweeper=landuse", *arguments]
         # A shell that starts the tests in the background lets SIGINT be ignored, which processes inherit.
         self.popen = subprocess.Popen(
             command, cwd=where, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, on_sigint),
         )  # fmt: skip
 
     def end(self, status: int) -> str:
@@ -83,9 +85,9 @@ class Process:
 def start(tiny, shared_data: Path, tmp_path: Path) -> Iterator:
     started: list[Process] = []
 
-    def run(*overrides: str) -> Process:
+    def run(*overrides: str, **options: Any) -> Process:
         own = ["hydra.sweeper.study_name=s", "hydra.sweeper.workers=2", "trainer.lr=interval(0.001,0.02)"]
-        started.append(Process(tmp_path, [*tiny, *own, f"data.home={shared_data}", *overrides]))
+        started.append(Process(tmp_path, [*tiny, *own, f"data.home={shared_data}", *overrides], **options))
         return started[-1]
 
     yield run
@@ -129,9 +131,13 @@ def test_a_killed_worker_costs_one_trial(start) -> None:
     assert "was killed by SIGKILL: another takes its place" in err and "3 of 3 trials finished" in err
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_sweep_goes_on(start, number: int, status: int) -> None:
-    sweep = start("hydra.sweeper.n_trials=2", "trainer.epochs=500")
+@pytest.mark.parametrize(
+    ("number", "status", "on_sigint"),
+    [(signal.SIGINT, 130, signal.default_int_handler), (signal.SIGTERM, 143, signal.SIG_IGN)],
+)
+def test_a_stopped_sweep_goes_on(start, number: int, status: int, on_sigint: Any) -> None:
+    """The second as in a shell's background, where SIGINT is ignored."""
+    sweep = start("hydra.sweeper.n_trials=2", "trainer.epochs=500", on_sigint=on_sigint)
     worker = sweep.wait_for_worker()
     sweep.popen.send_signal(number)
     err = sweep.end(status)
@@ -250,12 +256,47 @@ def test_workers_that_found_nothing_to_do_are_no_failure(tmp_path: Path, monkeyp
     assert team(monkeypatch, tmp_path, codes).watch() and codes == []
 
 
+def test_trials_of_another_machine_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them run there already."""
+    other = Sweep(make_plan(tmp_path), "other")
+    claimed = [other.claim() for _ in range(4)]
+    waiting = team(monkeypatch, tmp_path, [0, 0, 0, 0])
+    assert waiting.watch()
+    for trial in claimed:
+        other.complete(trial.number, [0.5], [])
+    assert not waiting.watch()
+
+
+def test_many_workers_leave_room_for_the_best_trials(tmp_path: Path) -> None:
+    sweep = Sweep(make_plan(tmp_path, n_trials=40), "one")
+    for _ in range(20):
+        sweep.complete(sweep.claim().number, [0.5], [])
+    for _ in range(12):
+        sweep.claim()
+    assert table(sweep.record()).row_count == LEADING + 12
+
+
 def test_workers_that_never_begin_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starting = team(monkeypatch, tmp_path, [-9] * 30)
     for _ in range(2):
         assert not starting.watch()
     with pytest.raises(SweepFailedError, match="was killed by SIGKILL, see .*\nno luck here"):
         starting.watch()
+
+
+def test_workers_end_with_a_sentence_and_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlike this process, to which Hydra is to hand its errors."""
+    sweep, environments = Sweep(make_plan(tmp_path), "one"), []
+
+    def popen(*_: object, env: dict[str, str], **__: object) -> Ended:
+        environments.append(env)
+        return Ended(None)
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
+    workers._Team(sweep, "one", 1, "cpu")
+    assert environments[0]["HYDRA_FULL_ERROR"] == "0"
 
 
 def test_the_short_command() -> None:
@@ -276,10 +317,17 @@ def test_the_short_commands_help(arguments: list[str], status: int, capsys: pyte
     assert "usage: python -m landuse.sweep name=RECIPE" in (captured.out if status == 0 else captured.err)
 
 
-def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 6}, raising=False)
     assert [share_of_cores(slot, 2) for slot in range(2)] == [[0, 2, 6], [1, 5]]
     assert [share_of_cores(slot, 7) for slot in range(7)] == [[0], [1], [2], [5], [6], [0], [1]]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
+    lines = ["GPU 0: A100 (UUID: GPU-1)", "  MIG 3g.20gb Device 0: (UUID: MIG-2)", "GPU 1: A100 (UUID: GPU-3)"]
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert visible_gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7")
     assert visible_gpus() == ["3", "GPU-7"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

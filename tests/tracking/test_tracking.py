@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,37 @@ def test_second_job_closes_the_first_ones_log(tmp_path: Path) -> None:
 
 
 def test_git_state_inside_and_outside_a_checkout(tmp_path: Path) -> None:
-    assert provenance.git_state(tmp_path) == {"git_commit": None, "git_dirty": None}
+    assert provenance.git_state(tmp_path) == {"git_commit": None, "git_dirty": None, "git_diff_hash": None}
+
+    def git(*arguments: str) -> None:
+        me = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+        subprocess.run(["git", *me, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git("add", ".")
+    git("commit", "-m", "x")
+    clean = provenance.git_state(tmp_path)
+    assert (clean["git_dirty"], clean["git_diff_hash"]) == (False, None)
+    hashes = set()
+    for name, text in (("code.py", "a = 2\n"), ("code.py", "a = 3\n"), ("new.py", "b"), ("new.py", "c")):
+        (tmp_path / name).write_text(text)
+        state = provenance.git_state(tmp_path)
+        assert state["git_dirty"] is True and state["git_commit"] == clean["git_commit"]
+        assert state == provenance.git_state(tmp_path)
+        hashes.add(state["git_diff_hash"])
+    assert len(hashes) == 4 and None not in hashes
+    (tmp_path / "link").symlink_to("nowhere")
+    assert provenance.git_state(tmp_path)["git_diff_hash"] not in hashes
+
+
+def test_source_hash_follows_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    seen = {provenance.source_hash(tmp_path)}
+    for name, text in (("b.py", "1"), ("b.py", "2"), ("a/b.py", "2"), ("notes.txt", "no code")):
+        (tmp_path / name).write_text(text)
+        seen.add(provenance.source_hash(tmp_path))
+    assert len(seen) == 4
 
 
 def test_config_hash_follows_the_configuration() -> None:

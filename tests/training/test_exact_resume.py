@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from benchmarks.kills import CLOCKS, parts
 
 from landuse.config.schema import HardwareConfig
 from landuse.errors import Interrupted
@@ -13,8 +13,6 @@ from landuse.training import checkpoint
 from landuse.training.loop import Trainer
 
 from .conftest import EVERYTHING, tiny_config
-
-CLOCKS = ("seconds", "images_per_second", "train_seconds", "epoch_seconds")
 
 
 def untimed(record: dict[str, Any]) -> dict[str, Any]:
@@ -25,23 +23,9 @@ def records(*trainers: Trainer) -> list[dict[str, Any]]:
     return [untimed(record) for trainer in trainers for record in trainer._observer.records]
 
 
-def content(path: Path) -> dict[str, Any]:
-    """All of a checkpoint: weights, averages, optimiser, schedule, counters; tensors as bytes."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
-        if isinstance(value, dict):
-            return {key: plain(entry) for key, entry in value.items()}
-        return [plain(entry) for entry in value] if isinstance(value, list) else value
-
-    state, parts = checkpoint.load(path, {})
-    return {"state": untimed(vars(state)), **plain(parts)}
-
-
 def require_equal(run: Trainer, whole: Trainer) -> None:
     for name in ("last", "best"):
-        ours, theirs = content(run._path(name)), content(whole._path(name))
+        ours, theirs = parts(run._path(name)), parts(whole._path(name))
         assert ours.keys() == theirs.keys()
         assert [key for key in ours if ours[key] != theirs[key]] == []
 

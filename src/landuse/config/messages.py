@@ -16,6 +16,9 @@ from landuse.errors import UserError
 from landuse.models.names import TORCHVISION_CLASSIFIERS
 
 GROUPS = ("model", "data", "augment", "trainer", "hardware", "tracking", "experiment", "debug")
+SWEEPER_KEYS = (
+    "params", "objective", "n_trials", "workers", "n_jobs", "max_failures", "study_name", "storage", "dry_run",
+)  # fmt: skip
 FORMS = {
     bool: "true or false", int: "an integer", float: "a number", str: "text", list: "a list, written [a,b]",
     dict: "a mapping, written {a:1}",
@@ -45,7 +48,8 @@ def _known(text: str, key: str, recipe: str | None) -> str | None:
         recipe: the YAML file of a group, such as experiment/mine, where the error lies in one.
     """
     where = f"{recipe}.yaml: " if recipe else ""
-    if recipe and key in GROUPS and key not in _types():
+    is_misplaced = (key in (*GROUPS, "sweeps") and key not in _types()) or "@sweeps" in text
+    if recipe and is_misplaced:
         return f"{where}its first line must be '# @package _global_', so that its keys mean those of the whole tree."
     if match := re.search(r"Could not override '([^']+)'|Key '[^']+' (?:is )?not in", text):
         owner = re.search(r"not in '(\w+)'", text)
@@ -91,7 +95,7 @@ def wrong_group_value(arguments: Iterable[str]) -> str | None:
             return _unreadable(argument)
         if equals and key.startswith("hydra/") and not _is_name(value):
             return f"{key}={value}: give the name of a choice, such as none."
-        if equals and key in GROUPS and not _is_name(value):
+        if equals and key in (*GROUPS, "sweeps") and not _is_name(value):
             return wrong_choice(key, value, sorted(path.stem for path in (config_dir() / key).glob("*.yaml")))
     return None
 
@@ -150,7 +154,12 @@ def unknown_key(key: str, model: type[ModelConfig] | None = None) -> str:
     if key.startswith(("hydra.sweeper.sampler.", "hydra.sweeper.pruner.")):
         group = "/".join(key.split(".")[:3])
         return f"Unknown configuration key '{key}': the chosen {group} has no such key. Take a recipe without it."
-    pool = [name for name in (*all_keys(), *GROUPS) if name != key]
+    if key.startswith("hydra.sweeper."):
+        return (
+            f"Unknown configuration key '{key}': hydra/sweeper=landuse, which a recipe must choose, has "
+            f"{', '.join(SWEEPER_KEYS)}."
+        )
+    pool = [name for name in (*all_keys(), *GROUPS, *(f"hydra.sweeper.{leaf}" for leaf in SWEEPER_KEYS)) if name != key]
     section, _, leaf = key.rpartition(".")
     similar = difflib.get_close_matches(leaf, {name.rpartition(".")[2] for name in pool}, n=2)
     same_leaf = [name for name in pool if name.rpartition(".")[2] in similar]

@@ -148,7 +148,7 @@ class TrainerConfig:
 
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
     epochs: int = 20  # passes over the training split
-    batch_size: int = 64  # images per forward pass
+    batch_size: int = 64  # images per forward pass, of all processes together
     accumulate: int = 1  # forward passes per optimiser step
     optimizer: Literal["sgd", "adamw", "radam"] = "adamw"  # training/optim.py
     lr: float = 2e-3  # peak learning rate
@@ -166,9 +166,7 @@ class TrainerConfig:
     class_weights: Literal["none", "balanced"] = "none"  # balanced: inverse class frequency of the training split
     clip_norm: float | None = None  # largest norm of the gradient
     ema: float | None = None  # decay per step of the averaged weights, which are then validated and exported
-    checkpoint_steps: int | None = (
-        None  # write last.pt after so many optimiser steps too, not at the end of epochs alone
-    )
+    checkpoint_steps: int | None = None  # write last.pt after so many steps too, not at the end of epochs alone
     checkpoint_minutes: float | None = 10.0  # likewise, after so many minutes
     resume: str = "never"  # never | auto: go on in this run folder | path of a checkpoint or run folder | unfinished:
     # go on in this run folder if it holds an interrupted run of this configuration, else replace what it holds
@@ -190,6 +188,8 @@ class HardwareConfig:
     num_threads: int | None = None  # CPU threads; null: torch's choice
     allocator: Literal["auto", "keep", "system"] = "auto"  # keep: glibc keeps freed memory (faster on CPU, larger peak)
     dataset_on_device: bool | None = None  # hold the whole packed split in device memory
+    distributed: bool = False  # one of the processes that torchrun starts; each takes its share of every batch
+    sync_batch_norm: bool = True  # distributed: batch norm over the whole batch, as in one process; else per share
 
 
 @dataclass
@@ -231,7 +231,7 @@ class Config:
     experiment_name: str = "${data.name}_${model.name}"  # folder under outputs/<command>/
     run_name: str = "${now:%Y-%m-%d_%H-%M-%S}"  # folder under outputs/<command>/<experiment_name>/
     outputs: str = "outputs"  # root of all run folders; <outputs>/latest points at the newest training run
-    run: str | None = None  # evaluate, report: a run folder or its model/ folder; null: <outputs>/latest
+    run: str | None = None  # evaluate, report, reproduce: a run folder or its model/ folder; null: <outputs>/latest
     model: ModelConfig = field(default_factory=ModelConfig)  # group model=
     data: DataConfig = field(default_factory=DataConfig)  # group data=
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # group augment=

@@ -15,6 +15,7 @@ from landuse.addresses import shown
 from landuse.config.devices import DEVICE_FORM, has_mps, num_cuda_devices
 from landuse.config.folders import name_problems
 from landuse.config.messages import wrong_choice
+from landuse.config.processes import Place
 from landuse.config.schema import (
     AugmentConfig,
     Config,
@@ -38,6 +39,7 @@ LARGEST_IMAGE = 4096  # pixels; a square of this side is 48 MB of uint8
 LONGEST_DATA_NAME = 100  # bytes; names of packs, runs and files are made of it, and file systems take 255
 LARGEST_BATCH = 1_000_000  # images
 MOST_FOLDS = 1000  # the work grows with them, and parts of no image are of no use
+FEWEST_PER_PROCESS = 4  # images of a batch, so that the smallest batches still give each process two
 MOST_THREADS = 1024  # OpenMP fails without a message where the system gives no more of them
 
 
@@ -303,7 +305,7 @@ def _resume(resume: str) -> Iterator[str]:
             f"trainer.resume={resume}: is none of never, auto and unfinished, and no checkpoint or run folder is there."
         )
     elif path.is_dir() and not any((path / "checkpoints").glob("*.pt")):
-        yield f"trainer.resume={resume}: the folder has no checkpoints/*.pt; give a run folder or a checkpoint."
+        yield f"trainer.resume={resume}: the folder has no checkpoints/last.pt; give a run folder or a checkpoint."
 
 
 def _device(config: Config) -> Iterator[str]:
@@ -317,12 +319,33 @@ def _device(config: Config) -> Iterator[str]:
             yield f"trainer.device={device}: this machine has no usable NVIDIA GPU; use trainer.device=cpu or auto."
         elif index >= found:
             yield f"trainer.device={device}: only {found} GPU(s) are visible; use cuda:0 to cuda:{found - 1}."
+    yield from _processes(config)
     if device == "mps" and not has_mps():
         yield "trainer.device=mps: needs a Mac with Apple silicon; use trainer.device=cpu or auto."
     if device == "cpu" and hardware.precision == "fp16":
         yield "hardware.precision=fp16 has no use on the CPU: use bf16, fp32 or auto."
     if hardware.num_threads is not None and not 1 <= hardware.num_threads <= MOST_THREADS:
         yield f"hardware.num_threads={hardware.num_threads}: must lie between 1 and {MOST_THREADS}, or be null."
+
+
+def _processes(config: Config) -> Iterator[str]:
+    place, device, batch_size = Place.find(), config.trainer.device, config.trainer.batch_size
+    if place.size == 1:
+        return
+    if not config.hardware.distributed:
+        yield f"torchrun started {place.size} processes, each of which would train a run of its own: add hardware=ddp."
+    if device not in ("auto", "cpu", "cuda"):
+        yield f"trainer.device={device} with {place.size} processes: give cuda, of which each takes its own, or cpu."
+    if device in ("auto", "cuda") and 0 < num_cuda_devices() < place.local_size:
+        yield (
+            f"torchrun started {place.local_size} processes here, but there are {num_cuda_devices()} GPUs: lower "
+            "--nproc-per-node."
+        )
+    if batch_size < FEWEST_PER_PROCESS * place.size:
+        yield (
+            f"trainer.batch_size={batch_size} is shared by {place.size} processes: must be at least "
+            f"{FEWEST_PER_PROCESS * place.size}."
+        )
 
 
 def _storage(storage: StorageConfig) -> Iterator[str]:

@@ -5,7 +5,7 @@
         index.csv                       split,row,path,label,group: images that show the same share a group
         split/                          train.csv, val.csv, test.csv: the split as lists for data.split.files
         quality.json                    what was found: unusable images, conversions, sizes, duplicates, leaks
-        pack.json                       classes, counts, statistics, fingerprints
+        pack.json                       classes, counts, statistics, fingerprints, checksums
 
 A pack is built under a temporary name and renamed when it is whole, so what carries its name is complete. The splits
 are files of their own: training cannot touch the test images by accident, because it never opens their file. Nothing in
@@ -15,6 +15,7 @@ a pack tells when or where it was made: the same data give the same bytes.
 import csv
 import errno
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -39,6 +40,7 @@ from landuse.data.duplicates import find_pairs, group_numbers
 from landuse.data.identity import recall, remember, signature
 from landuse.data.rows import Rows
 from landuse.data.scan import Scan, scan
+from landuse.data.seal import digest, require_unchanged
 from landuse.data.sources import Source, archive_identity, class_of, open_source
 from landuse.data.split import SPLITS, Split
 from landuse.data.workers import num_workers
@@ -47,7 +49,7 @@ from landuse.files import locked, made, settle, write_json
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # raise when the content of a pack changes for the same configuration
+FORMAT = 4  # raise when the content of a pack changes for the same configuration
 COPIED_BYTES = 2**20  # at once: what stays in a core's cache
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -80,6 +82,7 @@ class Pack:
     split_fingerprint: str
     num_unusable: int  # images of the source that were left out
     num_leaks: dict[str, int]  # images of val and test that show what an image of an earlier split shows
+    sha256: dict[str, str]  # of the splits' files and their index
     max_images: int | None = None
 
     @property
@@ -91,9 +94,11 @@ class Pack:
         """Open ``train``, ``val`` or ``test``.
 
         Raises:
-            UserError: its files are damaged.
+            UserError: its files are damaged, or were changed since they were written.
         """
         try:
+            own = {file: self.sha256[file] for file in (f"{name}.npy", "index.csv")}  # the others stay closed
+            require_unchanged(self.folder.parent.parent, self.folder, own)
             images = np.load(self.folder / f"{name}.npy", mmap_mode="r")
             with (self.folder / "index.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 paths = [row["path"] for row in csv.DictReader(file) if row["split"] == name]
@@ -288,8 +293,8 @@ def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str,
     leaks = split.leaks(parts, groups)
     with ThreadPoolExecutor(num_workers()) as executor:
         files = [folder / f"{name}.npy" for name in SPLITS]
-        counts = list(executor.map(_write_images, files, repeat(scanned.images), parts.values()))
-    mean, std = channel_statistics(counts[SPLITS.index("train")])
+        written = list(executor.map(_write_images, files, repeat(scanned.images), parts.values()))
+    mean, std = channel_statistics(written[SPLITS.index("train")][0])
     _write_index(folder / "index.csv", paths, parts, groups)
     split.write_lists(folder / "split", paths, parts)
     write_json(folder / "quality.json", quality.to_json(scanned.findings, paths, pairs, leaks))
@@ -305,23 +310,33 @@ def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str,
         "num_leaks": {name: sum(leak.split == name for leak in leaks) for name in SPLITS[1:]},
         "data_fingerprint": fingerprint,
         "split_fingerprint": split.fingerprint(paths, parts),
+        "sha256": {file.name: sha256 for file, (_, sha256) in zip(files, written, strict=True)}
+        | {"index.csv": digest(folder / "index.csv")},
     }
     write_json(folder / "pack.json", content)
 
 
-def _write_images(path: Path, images: Rows, members: list[int]) -> NDArray[np.int64]:
-    """Write rows ``members`` of ``images``, in their order, as one array; (3, 256) how often which value occurs."""
-    counts = np.zeros((3, 256), np.int64)
+def _write_images(path: Path, images: Rows, members: list[int]) -> tuple[NDArray[np.int64], str]:
+    """Write rows ``members`` of ``images``, in their order, as one array.
+
+    Returns:
+        (3, 256) how often which value occurs, and the file's SHA-256.
+    """
+    counts, sha256 = np.zeros((3, 256), np.int64), hashlib.sha256()
     # Plain writes and no memory map: on a full disk they fail with an error, while a map ends the process.
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(members), *images.shape[1:])}
-        np.lib.format.write_array_header_1_0(file, header)
+        start_of_file = io.BytesIO()
+        np.lib.format.write_array_header_1_0(start_of_file, header)
+        file.write(start_of_file.getbuffer())
+        sha256.update(start_of_file.getbuffer())
         rows = max(1, COPIED_BYTES // images.row_bytes)
         for start in range(0, len(members), rows):
             block = images[members[start : start + rows]]
             file.write(block.data)
+            sha256.update(block.data)
             counts += value_counts(block)
-    return counts
+    return counts, sha256.hexdigest()
 
 
 def _write_index(path: Path, paths: Sequence[str], parts: Split, groups: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from landuse.sweeps.study import Sweep
 
 log = logging.getLogger("landuse.board")  # workers write the sweep's log, into which this would go as well
 
-SHOWN = 10  # rows
+SHOWN, LEADING = 10, 5  # rows; of completed trials at least, where many run
 
 
 class Board:
@@ -65,7 +65,8 @@ def table(record: SweepRecord) -> Table:
     drawn = Table("trial", "state", *(o.name for o in record.objectives), "epochs", "overrides", title=title)
     ranked = record.ranked()
     running = [trial for trial in ranked if trial.state == "running"]
-    for trial in [*[t for t in ranked if t.state == "complete"][: SHOWN - len(running)], *running]:
+    leading = [trial for trial in ranked if trial.state == "complete"][: max(LEADING, SHOWN - len(running))]
+    for trial in [*leading, *running]:
         values = [f"{value:.4g}" for value in trial.values] or [""] * len(record.objectives)
         drawn.add_row(str(trial.number), trial.state, *values, str(trial.epochs), shown_params(trial.params))
     return drawn

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import parse_qs, urlsplit
 from zlib import crc32
 
 from landuse.errors import UserError
@@ -28,7 +27,8 @@ URL = "LANDUSE_SWEEP_STORAGE"  # in the environment: a URL that was given with i
 PATIENCE_S = 300.0  # for a server that is out of reach
 PING_S = 1.0  # how soon a broken connection is noticed
 COMES_BACK_S = 10 * PING_S  # by when a process that lives has taken its locks back, on a busy machine too
-SECRET = re.compile(r"(?<=password=)[^&]+")
+LOGIN = re.compile(r"(//[^:/@]*:).*@")  # up to the last @, as a password is taken with a slash in it as well
+OPTION = re.compile(r"(password=)[^&]+", re.IGNORECASE)  # sslpassword= too
 # A machine that is gone without a word is noticed within a minute, on both sides.
 CLIENT = {
     "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
@@ -65,13 +65,7 @@ def hide_password(override: str) -> str:
 
 def shown_url(url: str) -> str:
     """Without a password."""
-    try:
-        parts = urlsplit(url)
-        secrets = [f":{parts.password}@"] if parts.password else []
-    except ValueError:  # brackets that are no IPv6 address
-        return re.sub(r"//.*@", "//***@", url)
-    shown = url.replace(secrets[0], ":***@", 1) if secrets else url
-    return SECRET.sub("***", shown) if "password" in parse_qs(parts.query) else shown
+    return LOGIN.sub(r"\1***@", OPTION.sub(r"\1***", url))
 
 
 def open_database(url: str) -> "BaseStorage":

@@ -211,7 +211,8 @@ def _job_overrides(plan: Plan, number: int, config: DictConfig) -> list[str]:
 
 def _reason(error: BaseException) -> str:
     text = explain(error) if isinstance(error, Exception) else str(error)
-    return f"{type(error).__name__}: {text}".strip(": \n")
+    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")  # it may quote a file name that is none in UTF-8
+    return f"{type(error).__name__}: {shown}".strip(": \n")
 
 
 def _free_memory() -> None:

@@ -84,8 +84,8 @@ def _latency(run: Path) -> float:
 
     try:
         return measure(run)
-    except UserError as error:
-        raise ValueError(str(error)) from error
+    except Exception as error:  # out of memory, for example: it costs this trial, and not every start of the sweep
+        raise ValueError(f"{LATENCY} cannot be measured: {error}") from error
 
 
 def read_curve(run: Path, monitor: str) -> list[float]:

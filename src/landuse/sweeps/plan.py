@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from landuse.config import compose
 from landuse.config.folders import name_problems
-from landuse.config.messages import GROUPS, explain
+from landuse.config.messages import GROUPS, explain, wrong_group_value
 from landuse.config.schema import Config
 from landuse.config.validate import validate
 from landuse.errors import UserError
@@ -92,6 +92,9 @@ def make_plan(config: DictConfig, loader: Any, settings: Mapping[str, Any], argu
     """
     name = _checked_name(settings["study_name"], str(config.outputs))
     _check_numbers(settings)
+    for group in ("sampler", "pruner"):
+        if settings[group] is None:
+            raise UserError(f"hydra.sweeper.{group}=null: choose one by hydra/sweeper/{group}=NAME.")
     check_url(settings["storage"])
     space = parse_space(settings["params"] or {}, arguments)
     _check_keys(space)
@@ -105,6 +108,13 @@ def make_plan(config: DictConfig, loader: Any, settings: Mapping[str, Any], argu
     check_points(space, check)
     if len({trial.trainer.monitor for trial in first}) > 1:  # by a choice of the group trainer
         raise UserError("trainer.monitor differs between trials, which cannot be compared then: give one for all.")
+    if len({trial.trainer.epochs for trial in first}) > 1 and OmegaConf.is_interpolation(
+        config.hydra.sweeper.pruner, "max_resource"
+    ):
+        raise UserError(
+            "trainer.epochs differs between trials, each of which would make brackets of its own for Hyperband: "
+            "give hydra.sweeper.pruner.max_resource=N, the most epochs of a trial."
+        )
     plan = Plan(
         name=name,
         folder=Path(str(config.outputs), "sweeps", name),
@@ -130,12 +140,23 @@ def _checked_name(name: str | None, outputs: str) -> str:
     name = name.replace("/", "-")  # of a recipe in a folder of its own
     for problem in name_problems(outputs, **{"hydra.sweeper.study_name": name}):
         raise UserError(problem)
-    if not re.fullmatch(r"[a-z_][\w.-]*", name, re.ASCII | re.IGNORECASE) or name in RESERVED:
+    if not re.fullmatch(r"[a-z_][\w.-]*", name, re.ASCII | re.IGNORECASE) or name in RESERVED or not _is_key(name):
         raise UserError(
             f"hydra.sweeper.study_name={name}: give a name of letters, digits, _, - and . that begins with a "
             "letter and is no group's, so that +NAME=best can choose the best trial."
         )
     return name
+
+
+def _is_key(name: str) -> bool:
+    """Whether Hydra reads the name as that of a group: of a..b, a. and true it does not."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(f"+{name}=best").key_or_group == name
+    except HydraException:
+        return False
 
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
@@ -203,6 +224,8 @@ def trial_config(config: DictConfig, loader: Any, overrides: Sequence[str]) -> C
         return compose.to_config(with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
+    except ValueError as error:  # Hydra's, of a choice that is no name
+        raise UserError(wrong_group_value(overrides) or str(error)) from error
 
 
 def _common(config: Config, space: Space) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class TrialRecord:
     state: State
     params: dict[str, Any]  # swept key -> value
     values: tuple[float, ...] = ()  # one an objective, of a completed trial
-    curve: dict[int, float] = field(default_factory=dict)  # epoch (from 0) -> the monitored metric after it
+    curve: dict[int, float] = field(default_factory=dict)  # epoch, from 1 on -> the monitored metric after it
     run: str = ""  # folder
     reason: str = ""  # why it failed
     worker: str = ""  # who ran it
@@ -123,7 +123,7 @@ def write_leaderboard(record: SweepRecord, path: Path) -> None:
         further = [objective.name for objective in record.objectives[1:]]
         writer.writerow(["trial", "state", "value", "epochs", "seconds", "run", *record.keys, *further])
         for trial in record.ranked():
-            values = [f"{value:.6g}" for value in trial.values] or [""] * len(record.objectives)
+            values = [f"{value:.10g}" for value in trial.values] or [""] * len(record.objectives)
             seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
             params = [override_value(trial.params[key]) if key in trial.params else "" for key in record.keys]
             writer.writerow(

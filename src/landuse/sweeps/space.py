@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from landuse.errors import UserError
@@ -44,8 +45,8 @@ def parse_space(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
     from hydra.errors import OverrideParseException
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
-    last = {argument.partition("=")[0]: argument for argument in arguments}  # as Hydra takes it
-    lines = [f"{key}={'null' if value is None else value}" for key, value in params.items() if str(key) not in last]
+    last = {_bare(argument.partition("=")[0]): argument for argument in arguments}  # as Hydra takes it
+    lines = [f"{key}={'null' if value is None else value}" for key, value in params.items() if _bare(key) not in last]
     space = Space({}, [])
     for line in (*lines, *last.values()):
         try:
@@ -62,6 +63,11 @@ def parse_space(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
     if not space.distributions:
         raise UserError("Nothing is swept: give hydra.sweeper.params in the recipe, or KEY=a,b on the command line.")
     return space
+
+
+def _bare(key: str) -> str:
+    """Without the + or ++ that may be before it."""
+    return str(key).lstrip("+")
 
 
 def override_value(value: Any) -> str:
@@ -110,7 +116,8 @@ def _values(key: str, distribution: Any) -> Sequence[Any]:
     if step is None or distribution.log:
         raise UserError(f"{key}: a grid needs choice(...) or range(start,stop,step), and no interval.")
     count = math.floor((distribution.high - distribution.low) / step + 1e-9) + 1
-    return [distribution.low + i * step for i in range(count)]
+    low, step = Decimal(str(distribution.low)), Decimal(str(step))  # 3 * 0.1 is more than 0.3
+    return [type(distribution.low)(low + i * step) for i in range(count)]
 
 
 def sample_points(space: Space) -> Iterator[dict[str, Any]]:

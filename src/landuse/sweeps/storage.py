@@ -49,16 +49,19 @@ class FileLocks:
         self._folder, self._held = folder, dict[int, FileLock]()
 
     def acquire(self, number: int, *, wait: bool) -> bool:
+        if number in self._held:
+            return False
         lock = FileLock(self._folder / ("study" if number == ONE_AT_A_TIME else f"trial-{number}"))
+        self._held[number] = lock  # first, so that it can be given back if a signal comes right after it is taken
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
+            del self._held[number]
             return False
-        self._held[number] = lock
         return True
 
     def release(self, number: int) -> None:
-        if number in self._held:  # else a signal came before it was taken
+        if number in self._held:
             self._held.pop(number).release()
 
     def take_abandoned(self, numbers: Sequence[int]) -> list[int]:
@@ -86,6 +89,11 @@ def check_url(url: str | None) -> None:
             f"hydra.sweeper.storage={shown_url(url)}: give null for a file in the sweep's folder, or "
             "postgresql://USER@HOST/DATABASE (the password in PGPASSWORD)."
         )
+    before, _, options = (url or "").partition("?")
+    if before.count("@") > 1 or "@" in options:  # what follows it would be the server's name, which messages show
+        raise UserError(
+            f"hydra.sweeper.storage={shown_url(before)}: write @ in a password as %40, or put it in PGPASSWORD."
+        )
 
 
 def open_storage(folder: Path, url: str | None) -> "BaseStorage":
@@ -112,9 +120,14 @@ def _journal(folder: Path) -> "BaseStorage":
     from optuna.storages.journal import JournalFileBackend
 
     path = folder / JOURNAL
+    num_lines = path.read_bytes().count(b"\n") if path.is_file() else 0
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _JournalLock(path))))
+        num_read = storage._replay_result.log_number_read
+        if num_read < num_lines:  # Optuna passes over a last line that it cannot read, until there are more
+            raise ValueError(f"line {num_read + 1}")
+        return storage
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(
             f"{path} is damaged and cannot be read ({error}): remove the lines from there on, or choose another "
             "hydra.sweeper.study_name=NAME."

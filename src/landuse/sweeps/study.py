@@ -154,7 +154,7 @@ class Sweep:
         Args:
             details: for its error.txt, unless the training has left a traceback there itself.
             is_fault: it counts among the failures, and its folder says why; else it was interrupted.
-            queue_again: its point is to be tried again.
+            queue_again: its point is to be tried again, unless it has cost `MAX_KILLED` processes by now.
         """
         from optuna.trial import TrialState
 
@@ -166,7 +166,7 @@ class Sweep:
                 error.write_text((details or reason) + "\n", encoding="utf-8")
         self._annotate(number, reason=" ".join(reason.split())[:MAX_REASON], is_fault=is_fault)
         if queue_again:
-            self._queue_again(self._trial(number), is_fault)
+            self._queue_again(number, is_fault)
         self._tell(number, TrialState.FAIL)
 
     def _is_ours(self, number: int) -> bool:
@@ -177,15 +177,24 @@ class Sweep:
         self._locks.release(number)
         return False
 
-    def _queue_again(self, trial: "FrozenTrial", is_fault: bool) -> None:
-        queued = {other.user_attrs.get("again") for other in self._study.get_trials(deepcopy=False)}
-        if trial.number in queued or not _point(trial):  # killed after it was queued, or before it had a point
+    def _queue_again(self, number: int, is_fault: bool) -> None:
+        trials = self._study.get_trials(deepcopy=False)
+        trial, queued = trials[number], {other.user_attrs.get("again") for other in trials}
+        if number in queued or not _point(trial):  # killed after it was queued, or before it had a point
             return
-        attributes = {"again": trial.number, "killed": trial.user_attrs.get("killed", 0) + is_fault}
-        self._study.enqueue_trial(_point(trial), user_attrs=attributes)
+        killed = trial.user_attrs.get("killed", 0) + is_fault
+        if killed >= MAX_KILLED:
+            log.warning(
+                "trial %d: its point is given up, as its process ended without a result %d times", number, killed
+            )
+            return
+        self._study.enqueue_trial(_point(trial), user_attrs={"again": number, "killed": killed})
 
     def _tell(self, number: int, state: Any, values: Sequence[float] | None = None) -> None:
-        self._study.tell(number, values, state=state)
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        with suppress(UpdateFinishedTrialError):  # a connection broke after it was written, and it was asked again
+            self._study.tell(number, values, state=state)
         self._locks.release(number)
 
     def _annotate(self, number: int, **attributes: Any) -> None:
@@ -227,11 +236,9 @@ class Sweep:
 
     def _take_in_killed(self, trial: "FrozenTrial") -> None:
         is_fault = trial.user_attrs.get("session") == self._session  # else all of the sweep was stopped with it
-        times = trial.user_attrs.get("killed", 0) + is_fault
         what = "its process was killed" if is_fault else "the sweep was stopped"
-        again = "its point is queued again" if times < MAX_KILLED else f"given up after {times} times"
-        log.warning("trial %d: %s; %s", trial.number, what, again)
-        self.fail(trial.number, what, is_fault=is_fault, queue_again=times < MAX_KILLED)
+        log.warning("trial %d: %s", trial.number, what)
+        self.fail(trial.number, what, is_fault=is_fault, queue_again=True)
 
     def raise_if_too_many_failed(self) -> None:
         """
@@ -270,7 +277,7 @@ class Sweep:
         state: State = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting"}.get(
             trial.state.name, "failed" if attributes.get("is_fault", True) else "interrupted"
         )  # type: ignore[assignment]
-        curve = trial.intermediate_values or dict(enumerate(attributes.get("curve", [])))
+        curve = trial.intermediate_values or dict(enumerate(attributes.get("curve", []), start=1))
         point = _point(trial)
         return TrialRecord(
             number=trial.number,

@@ -59,7 +59,8 @@ class PruningObserver:
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
-            self._trial.report(record[self._monitor], record["epoch"])
+            # From 1 on: a pruner's resource of 3 is three epochs, and steps from 0 on would make it four.
+            self._trial.report(record[self._monitor], record["epoch"] + 1)
         except UpdateFinishedTrialError as error:  # where a launcher's jobs outlive the sweep
             raise PrunedError(TOLD) from error
         if record["epoch"] + 1 < self._num_epochs and self._trial.should_prune():  # after the last nothing is saved

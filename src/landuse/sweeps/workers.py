@@ -78,7 +78,9 @@ def supervise(sweep: Sweep, session: str, count: int, device: str) -> None:
 class _Team:
     def __init__(self, sweep: Sweep, session: str, count: int, device: str) -> None:
         sweep.take_in_abandoned()
-        count = min(count, sweep.num_to_begin(sweep.record()))
+        record = sweep.record()
+        # Trials that run, on another machine for example, are waited for, as any of them may have to be begun again.
+        count = min(count, sweep.num_to_begin(record) + record.count("running"))
         self._sweep, self._session, self._count = sweep, session, count
         self._gpus = visible_gpus() if device in ("auto", "cuda") else []
         self._num_false_starts = 0
@@ -91,6 +93,7 @@ class _Team:
             SESSION: self._session,
             PARENT: str(os.getpid()),
             "OMP_NUM_THREADS": str(len(cores)),
+            "HYDRA_FULL_ERROR": "0",  # which is set in this process: the end of their log is shown to people
         }
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
@@ -136,7 +139,7 @@ class _Team:
         """Interrupt those that still run, and wait until they have saved what they have."""
         running = [worker.process for worker in self._workers if worker.process.poll() is None]
         for process in running:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # not SIGINT, which a shell lets commands in the background ignore
         deadline = time.monotonic() + GRACE_S
         for process in running:
             try:
@@ -161,4 +164,5 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(i) for i in range(len(listed.stdout.splitlines()))]
+    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # below them, their MIG slices
+    return [str(i) for i in range(len(gpus))]

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landuse.data.augment import Augmentation, Draws, Mixing
 from landuse.data.pack import PackedSplit
 from landuse.training.device import Runtime
+from landuse.training.group import Group
 from landuse.training.seed import generator
 
 
@@ -45,6 +47,45 @@ class Images:
         images = torch.from_numpy(self._images[indices.numpy()])
         to_device = self._runtime.to_device
         return to_device(_pinned(images, self._runtime)), to_device(_pinned(self._labels[indices], self._runtime))
+
+
+class TrainingBatches:
+    """Batches of one split, augmented and mixed; of each batch the share of this process.
+
+    What is drawn is drawn for the whole batch, so that every share is what it would be in one process.
+    """
+
+    def __init__(self, images: Images, augmentation: Augmentation, mixing: Mixing, group: Group) -> None:
+        self._images, self._augmentation, self._mixing, self._group = images, augmentation, mixing, group
+
+    def gather(
+        self, indices: Tensor, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, Tensor, Tensor, float]:
+        """The share of a batch.
+
+        Args:
+            indices: (N,) of the whole batch.
+            generator: on the host.
+            progress: share of the training that is done, 0..1.
+
+        Returns:
+            Normalised inputs (n, 3, S, S), the labels (n,) of both partners, and the first one's weight w, the share of
+            its pixels: the loss is ``w * loss(labels_a) + (1 - w) * loss(labels_b)``.
+        """
+        num_images = len(indices)
+        draws, mix = Draws.draw(num_images, generator), self._mixing.draw(num_images, generator, progress)
+        own = torch.arange(num_images)[self._group.rows(num_images)]
+        needed = own if mix is None else torch.unique(torch.cat([own, mix.partners[own]]))
+        if len(needed) < num_images:
+            indices, draws = indices[needed], draws.of(needed)
+        images, labels = self._images.gather(indices)
+        inputs = self._augmentation(images, draws, progress)
+        if mix is None:
+            return inputs, labels, labels, 1.0
+        places = (torch.searchsorted(needed, rows) for rows in (own, mix.partners[own]))
+        at, partners = (rows.to(inputs.device, non_blocking=True) for rows in places)
+        mixed, weight = mix(inputs if len(own) == len(needed) else inputs[at], inputs, partners)
+        return mixed, labels[at], labels[partners], weight
 
 
 def _pinned(tensor: Tensor, runtime: Runtime) -> Tensor:

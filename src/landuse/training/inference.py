@@ -10,20 +10,23 @@ from torch import Tensor, nn
 from landuse.data.augment import normalise
 from landuse.training.batches import Images, in_order
 from landuse.training.device import Runtime
+from landuse.training.group import ALONE, Group
 
 
 class Predictor:
     """Runs a model over packed images without augmentation."""
 
     def __init__(
-        self, runtime: Runtime, mean: Sequence[float], std: Sequence[float], batch_size: int, symmetries: bool = False
-    ) -> None:
+        self, runtime: Runtime, mean: Sequence[float], std: Sequence[float], batch_size: int, symmetries: bool = False,
+        group: Group = ALONE,
+    ) -> None:  # fmt: skip
         """
         Args:
             mean, std: per channel on the 0..1 scale, as the model was trained with.
             symmetries: average the probabilities over the eight symmetries of the square.
+            group: processes that take the batches in turn.
         """
-        self._runtime = runtime
+        self._runtime, self._group = runtime, group
         self._mean = torch.tensor(mean, dtype=torch.float32, device=runtime.device)
         self._std = torch.tensor(std, dtype=torch.float32, device=runtime.device)
         self._batch_size = batch_size
@@ -36,11 +39,20 @@ class Predictor:
         The model is put in evaluation mode. One synchronisation of host and device, at the end.
         """
         model.eval()
-        parts = [
-            self._mean_over_views(model, images.gather(indices)[0])
-            for indices in in_order(images.num_images, self._batch_size, limit)
-        ]
-        return torch.cat(parts).cpu().numpy().astype(np.float64)
+        batches = list(in_order(images.num_images, self._batch_size, limit))
+        own = batches[self._group.rank :: self._group.size]
+        parts = [self._mean_over_views(model, images.gather(indices)[0]) for indices in own]
+        if self._group.size == 1:
+            return torch.cat(parts).cpu().numpy().astype(np.float64)
+        return self._together(parts, own, sum(map(len, batches)))
+
+    def _together(self, parts: list[Tensor], batches: list[Tensor], num_images: int) -> NDArray[np.float64]:
+        """Each row is some process's and zero in the others, so that their sum is exact."""
+        num_classes = self._group.agree(parts[0].shape[1] if parts else 0)  # there may be fewer batches than processes
+        rows = torch.zeros(num_images, num_classes)
+        for indices, part in zip(batches, parts, strict=True):
+            rows[indices] = part.cpu()
+        return self._group.sum(rows).numpy().astype(np.float64)
 
     def _mean_over_views(self, model: nn.Module, pixels: Tensor) -> Tensor:
         inputs = normalise(pixels, self._mean, self._std)

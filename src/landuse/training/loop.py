@@ -1,8 +1,9 @@
 """The training loop."""
 
 import logging
+import signal
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from landuse.evaluation.metrics import summarise
 from landuse.models.head import set_train_mode
 from landuse.models.weights import has_new_infinities
 from landuse.training import checkpoint
-from landuse.training.batches import Images, StepPlan, epoch_plan
+from landuse.training.batches import Images, StepPlan, TrainingBatches, epoch_plan
 from landuse.training.checkpoint import TrainState
 from landuse.training.device import Runtime
 from landuse.training.ema import build_average
+from landuse.training.group import ALONE, Group
 from landuse.training.inference import Predictor
 from landuse.training.loss import Criterion, RunningLoss, diverged
 from landuse.training.observer import Observer
@@ -31,34 +33,39 @@ from landuse.training.seed import generator, seed_torch
 
 log = logging.getLogger(__name__)
 
+GO_ON, SAVE, LEAVE = range(3)  # of several wishes the largest is followed
+
 
 class Trainer:
     """Trains one model. ``fit`` reads top down: epochs, steps, forward, backward, update, validate, save."""
 
     def __init__(
-        self, config: Config, model: nn.Module, pack: Pack, runtime: Runtime, folder: Path, observer: Observer
-    ) -> None:
+        self, config: Config, model: nn.Module, pack: Pack, runtime: Runtime, folder: Path, observer: Observer,
+        group: Group = ALONE,
+    ) -> None:  # fmt: skip
         """
         Args:
             model: on the device already; its trainable parameters are those that require gradients.
             folder: for the checkpoints.
+            group: the processes that train together; the first alone writes checkpoints.
         """
         trainer = config.trainer
         train, val = _splits(pack, trainer.overfit_batches, trainer.batch_size)
         self._config, self._runtime, self._folder, self._observer = config, runtime, folder, observer
+        self.group = group
         self._classes, self._val_labels = pack.classes, val.labels
-        self.model = model
-        self._forward = torch.compile(model) if runtime.compile else model
+        self.model, forward = group.join(model, config.hardware.sync_batch_norm)
+        self._forward = torch.compile(forward) if runtime.compile else forward
         self._train_images, self._val_images = Images(train, runtime), Images(val, runtime)
         augment = AugmentConfig() if trainer.overfit_batches else config.augment
-        self._augment = Augmentation(augment, pack.mean, pack.std, runtime.device)
-        self._mix = Mixing(augment)
+        augmentation = Augmentation(augment, pack.mean, pack.std, runtime.device)
+        self._batches = TrainingBatches(self._train_images, augmentation, Mixing(augment), group)
         self._criterion = Criterion(trainer, train.labels, len(pack.classes), runtime.device)
-        self._optimizer = build_optimizer(model, trainer)
+        self._optimizer = build_optimizer(self.model, trainer)
         self._schedule = Schedule(trainer)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
-        self.average = build_average(model, trainer.ema)
-        self._predictor = Predictor(runtime, pack.mean, pack.std, trainer.batch_size)
+        self.average = build_average(self.model, trainer.ema)
+        self._predictor = Predictor(runtime, pack.mean, pack.std, trainer.batch_size, group=group)
         self._identity = _identity(config, pack)
         self.state = TrainState()
         self.stop_signal: int | None = None  # set by a signal handler; obeyed after the step under way
@@ -79,7 +86,7 @@ class Trainer:
             train_metrics = self._train_epoch()
             val_metrics = self._validate()
             self._end_epoch(train_metrics, val_metrics)
-            if self.stop_signal is not None and not self._is_done(self.state):
+            if not self._is_done(self.state) and self.group.agree(LEAVE if self.stop_signal else GO_ON) == LEAVE:
                 self._leave()
 
     def _train_epoch(self) -> dict[str, float]:
@@ -89,7 +96,7 @@ class Trainer:
             config.limit_train_batches,
         )  # fmt: skip
         set_train_mode(self.model)
-        running = RunningLoss(self._runtime, state.loss_sum, state.num_images)
+        running = RunningLoss(self._runtime, state.loss_sum, state.num_images, self.group)
         started, images_before = time.perf_counter(), state.num_images
         lr = self._schedule.lr(state.epoch)
         for step in plan[state.step :]:
@@ -100,16 +107,15 @@ class Trainer:
             self._update(lr)
             state.step, state.num_images = step.index + 1, state.num_images + step.num_images
             self._observer.step(state.epoch, state.step, len(plan), state.num_images)
-            stops_here = self.stop_signal is not None and state.step < len(plan)
-            saves_here = stops_here or (self._is_checkpoint_due() and state.step < len(plan))
-            if saves_here or state.step % config.log_every == 0:
+            wish = self._wish() if state.step < len(plan) else GO_ON  # else the epoch's end is at hand
+            if wish or state.step % config.log_every == 0:
                 state.loss_sum, _ = running.look(where)  # synchronises; the only place within an epoch that does
-            if saves_here:
+            if wish:
                 self._require_finite_weights(where)
                 state.epoch_seconds = time.monotonic() - self._epoch_began
                 self.save("last")
                 self._saved_at = time.monotonic()
-            if stops_here:
+            if wish == LEAVE:
                 self._leave()
         state.loss_sum, num_images = running.look(f"epoch {state.epoch + 1}")
         self._require_finite_weights(f"after epoch {state.epoch + 1}")
@@ -124,18 +130,17 @@ class Trainer:
         """Gradients of the mean loss over the step's images, however many forward passes they take."""
         state, seed = self.state, self._config.seed
         draws = generator(seed, "augment", state.epoch, step.index)
-        seed_torch(seed, "model", state.epoch, step.index)  # dropout, stochastic depth
+        seed_torch(seed, "model", state.epoch, step.index, *self.group.stream)  # dropout, stochastic depth
         progress = (state.epoch + step.index / num_steps) / self._config.trainer.epochs
         total = torch.zeros((), device=self._runtime.device)
-        for indices in step.batches:
-            images, labels = self._train_images.gather(indices)
-            inputs, labels_a, labels_b, weight = self._mix(
-                self._augment(images, draws, progress), labels, draws, progress
-            )
-            with self._runtime.autocast():
-                logits = self._forward(inputs)
-            loss = self._criterion(logits, labels_a, labels_b, weight) / step.num_images
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for number, indices in enumerate(step.batches, start=1):
+            inputs, labels_a, labels_b, weight = self._batches.gather(indices, draws, progress)
+            with self.group.holding_gradients(self._forward) if number < len(step.batches) else nullcontext():
+                with self._runtime.autocast():
+                    logits = self._forward(inputs)
+                loss = self._criterion(logits, labels_a, labels_b, weight) / step.num_images
+                # The gradients of several processes are averaged, and ours are of sums.
+                self._scaler.scale(loss * self.group.size).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
@@ -157,6 +162,7 @@ class Trainer:
             raise diverged("The weights are", where, self._runtime.precision)
 
     def _validate(self) -> dict[str, float]:
+        self.group.same_buffers(self.average.model)
         probabilities = self._predictor.probabilities(
             self.average.model, self._val_images, self._config.trainer.limit_val_batches
         )
@@ -165,13 +171,15 @@ class Trainer:
         summary = summarise(probabilities, self._val_labels[: len(probabilities)], self._classes)
         return {"val/loss": summary["loss"], "val/accuracy": summary["accuracy"]}
 
-    def _is_checkpoint_due(self) -> bool:
-        """Whether so many steps or minutes have passed that one is due within the epoch."""
-        config = self._config.trainer
+    def _wish(self) -> int:
+        """What all processes do after this step: go on, save for so many steps or minutes have passed, or leave."""
+        config, wish = self._config.trainer, GO_ON
         if config.checkpoint_steps is not None and self.state.global_step % config.checkpoint_steps == 0:
-            return True
+            wish = SAVE
         minutes = (time.monotonic() - self._saved_at) / 60
-        return config.checkpoint_minutes is not None and minutes >= config.checkpoint_minutes
+        if config.checkpoint_minutes is not None and minutes >= config.checkpoint_minutes:
+            wish = SAVE
+        return self.group.agree(LEAVE if self.stop_signal is not None else wish)
 
     def _end_epoch(self, train_metrics: dict[str, float], val_metrics: dict[str, float]) -> None:
         state, epoch = self.state, self.state.epoch
@@ -185,12 +193,13 @@ class Trainer:
         record = {"epoch": epoch, **train_metrics, **val_metrics, "seconds": seconds}
         self.state = replace(state, epoch=epoch + 1, step=0, loss_sum=0.0, num_images=0, epoch_seconds=0.0)
         self._observer.epoch(record)
+        self._saved_at = time.monotonic()
         if improved:  # best first: were it last, a kill in between would leave a state that claims a best it lacks
             self.save("best")
-            checkpoint.copy(self._path("best"), self._path("last"))
+            if self.group.is_main:
+                checkpoint.copy(self._path("best"), self._path("last"))
         else:
             self.save("last")
-        self._saved_at = time.monotonic()
 
     def _is_better(self, metrics: dict[str, float]) -> bool:
         monitor = self._config.trainer.monitor
@@ -206,12 +215,14 @@ class Trainer:
         return state.epoch >= config.epochs or is_stale
 
     def _leave(self) -> None:
-        assert self.stop_signal is not None
+        number = self.stop_signal or signal.SIGTERM  # which another process has had
         where = f"in epoch {self.state.epoch + 1} after step {self.state.step}"
-        raise Interrupted(self.stop_signal, f"Interrupted {where}; {self._path('last')} has it all.")
+        raise Interrupted(number, f"Interrupted {where}; {self._path('last')} has it all.")
 
     def save(self, name: str) -> None:
-        """Write ``<folder>/<name>.pt``."""
+        """Write ``<folder>/<name>.pt``; of several processes the first does."""
+        if not self.group.is_main:
+            return
         parts = {
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict() if self.average.model is not self.model else None,
@@ -243,12 +254,9 @@ class Trainer:
                 f"The checkpoint {path} does not fit this training ({str(error).partition(chr(10))[0].rstrip('.:')}): "
                 "resume from another or start anew."
             ) from error
-        # So that a kill before the first own checkpoint loses nothing, and a damaged one is never the one before.
-        if best is not None and best != self._path("best"):
-            checkpoint.copy(best, self._path("best"))
-        if path != self._path("last"):
-            self._path("last").unlink(missing_ok=True)
-            checkpoint.copy(path, self._path("last"))
+        self.group.wait()  # all have read what the first may now replace
+        if self.group.is_main:
+            self._take_over(path, best)
 
     def _take(self, parts: dict[str, Any]) -> None:
         self.model.load_state_dict(parts["model"])
@@ -270,6 +278,14 @@ class Trainer:
                 shape = parameter.shape if name != "step" and state[name] is not None else ()
                 if value.shape != shape or not value.isfinite().all():
                     raise ValueError(f"{name} of the optimiser has another shape or is not finite")
+
+    def _take_over(self, path: Path, best: Path | None) -> None:
+        """So that a kill before the first own checkpoint loses nothing, and a damaged one is never the one before."""
+        if best is not None and best != self._path("best"):
+            checkpoint.copy(best, self._path("best"))
+        if path != self._path("last"):
+            self._path("last").unlink(missing_ok=True)
+            checkpoint.copy(path, self._path("last"))
 
     def _find_best(self, path: Path) -> Path | None:
         """The checkpoint of the best epoch so far: best.pt, unless that is missing, damaged or of a later best."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from landuse.config.schema import TrainerConfig
 from landuse.errors import UserError
 from landuse.training.device import Runtime
+from landuse.training.group import ALONE, Group
 
 
 class NonFiniteLossError(UserError):
@@ -47,28 +48,32 @@ class Criterion:
 class RunningLoss:
     """Mean loss per image over an epoch, kept on the device; and the check that it is finite.
 
-    On the CPU every step is checked before its update. On an accelerator a look makes the host wait for the device,
-    so there it is taken at log steps and at the end of the epoch, always before anything is saved.
+    On the CPU every step is checked before its update. On an accelerator a look makes the host wait for the device, and
+    of several processes for all of them; there it is taken at log steps and at the end of the epoch, always before
+    anything is saved.
     """
 
-    def __init__(self, runtime: Runtime, loss_sum: float = 0.0, num_images: int = 0) -> None:
+    def __init__(self, runtime: Runtime, loss_sum: float = 0.0, num_images: int = 0, group: Group = ALONE) -> None:
         device = runtime.device
         dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
-        self._sum = torch.full((), loss_sum, dtype=dtype, device=device)
-        self._num_images = num_images
-        self._looks_always = device.type == "cpu"
+        self._sum = torch.full((), loss_sum if group.is_main else 0.0, dtype=dtype, device=device)
+        self._num_images, self._group = num_images, group
+        self._looks_always = device.type == "cpu" and group.size == 1
         self._precision = runtime.precision
 
     def add(self, loss: Tensor, num_images: int, where: str) -> None:
-        """Add a step's mean loss (scalar) over ``num_images``; ``where`` names step, rate and batch in the error."""
+        """Add a step's loss (scalar), a mean over ``num_images`` of which this process may have had a share alone.
+
+        ``where`` names step, rate and batch in the error.
+        """
         if self._looks_always and not math.isfinite(loss.item()):
             raise diverged("The training loss is", where, self._precision)
         self._sum += loss.to(self._sum.dtype) * num_images
         self._num_images += num_images
 
     def look(self, where: str) -> tuple[float, int]:
-        """(sum over images, images) so far. SYNCHRONISES host and device."""
-        total = self._sum.item()
+        """(sum over images, images) so far, of all processes. SYNCHRONISES host and device."""
+        total = self._group.sum(self._sum).item()
         if not math.isfinite(total):
             raise diverged("The training loss is", where, self._precision)
         return total, self._num_images

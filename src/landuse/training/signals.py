@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM during a training: finish the step, write a checkpoint, leave. A second one leaves at once."""
+"""Ctrl-C and SIGTERM during a training: finish the step, write a checkpoint, leave. A second one leaves at once.
+
+Of several processes each may get the first one twice, from the terminal and from torchrun; torchrun is who ends them
+when they take too long.
+"""
 
 import signal
 import threading
@@ -18,7 +22,7 @@ def stopping_after_a_step(trainer: Trainer) -> Iterator[None]:
         return
 
     def request_stop(number: int, _frame: FrameType | None) -> None:
-        if trainer.stop_signal is not None:
+        if trainer.stop_signal is not None and trainer.group.size == 1:
             raise Interrupted(number, "Interrupted twice: left at once, without a checkpoint of this step.")
         trainer.stop_signal = number
 

@@ -35,6 +35,10 @@ class Draws(NamedTuple):
         table = torch.rand(len(cls._fields), num_images, generator=generator, dtype=torch.float64)
         return cls(*table.unbind())
 
+    def of(self, rows: Tensor) -> Self:
+        """Those of some images, whose rows in the batch are in (n,) int64."""
+        return type(self)(*(field[rows] for field in self))
+
 
 def between(low: float, high: float, uniform: Tensor) -> Tensor:
     """Map uniform numbers in [0, 1) to [low, high)."""

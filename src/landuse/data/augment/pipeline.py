@@ -22,19 +22,18 @@ class Augmentation:
         self._config = config
         self._colour = ColourJitter(config, torch.tensor(mean, device=device), torch.tensor(std, device=device))
 
-    def __call__(self, images: Tensor, generator: torch.Generator, progress: float = 1.0) -> Tensor:
+    def __call__(self, images: Tensor, draws: Draws, progress: float = 1.0) -> Tensor:
         """Augment and normalise a batch.
 
         Args:
             images: uint8 (N, H, H, 3) on the device given at construction.
-            generator: on the host; advanced by the same amount whatever the configuration.
+            draws: a random number for each image and use.
             progress: share of the training that is done, on which the size of growing images depends.
 
         Returns:
             float32 (N, 3, h, h) in channels_last memory, h = :func:`size_at`. Call outside of autocast.
         """
         assert images.dtype == torch.uint8 and images.shape[1] == images.shape[2], "expected square uint8 images"
-        draws = Draws.draw(len(images), generator)
         size = size_at(self._config, images.shape[1], progress)
         inputs = self._colour(transform(images, self._config, draws, size), draws)
         if self._config.erasing:

@@ -61,7 +61,8 @@ def _ped_anova(record: SweepRecord, keys: Sequence[str], completed: Sequence[Tri
             params = point(trial)
             of_trial = {key: spaces[key] for key in params}
             study.add_trial(optuna.trial.create_trial(params=params, distributions=of_trial, values=list(trial.values)))
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=num_top(len(completed)) / len(completed))
+        # Half a trial less: the evaluator rounds up, and would round up a rounding error as well.
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=(num_top(len(completed)) - 0.5) / len(completed))
         # Shares are taken by the caller: normalised here, nothing at all would read as equal importance.
         return get_param_importances(study, evaluator=evaluator, normalize=False)
 

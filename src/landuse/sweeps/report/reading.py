@@ -1,11 +1,12 @@
 """What the figures and the sections read from the records of a sweep, and how they word it."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from landuse.page.wording import NBSP, duration, percent, significant
 from landuse.sweeps.objective import MONITORED, Objective
-from landuse.sweeps.records import SweepRecord, TrialRecord
+from landuse.sweeps.records import SweepRecord, TrialRecord, shown_params
 
 METRICS = {
     "val/accuracy": "validation accuracy",
@@ -53,9 +54,9 @@ def short_value_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else value_text(value)
 
 
-def overrides(trial: TrialRecord) -> str:
-    """``key=value key=value``, numbers shortened."""
-    return " ".join(f"{key}={short_value_text(value)}" for key, value in trial.params.items())
+def overrides(params: Mapping[str, Any]) -> str:
+    """``key=value key=value``, numbers shortened, on one line."""
+    return value_text(shown_params(params))
 
 
 def is_number(value: Any) -> bool:
@@ -74,8 +75,8 @@ def monitored(record: SweepRecord) -> Objective | None:
 
 
 def finite_curve(trial: TrialRecord) -> dict[int, float]:
-    """Epoch, counted from 1 as people do, -> the monitored metric; without epochs at which it was not finite."""
-    return {epoch + 1: value for epoch, value in sorted(trial.curve.items()) if math.isfinite(value)}
+    """Epoch -> the monitored metric; without epochs at which it was not finite."""
+    return {epoch: value for epoch, value in sorted(trial.curve.items()) if math.isfinite(value)}
 
 
 def reached(trial: TrialRecord, index: int, objective: Objective) -> float | None:

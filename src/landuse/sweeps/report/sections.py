@@ -9,7 +9,7 @@ from landuse.page.drawing import shortened
 from landuse.page.markup import Html, join, tag
 from landuse.page.parts import fact_list, names_table, navigation, number_cell, section, table
 from landuse.page.wording import duration
-from landuse.sweeps.records import SweepRecord, TrialRecord, repeats, shown_params
+from landuse.sweeps.records import SweepRecord, TrialRecord, repeats
 from landuse.sweeps.report.reading import (
     EPOCHS_KEY,
     epochs_saved,
@@ -48,7 +48,7 @@ def _headline(record: SweepRecord) -> Html:
         return tag("p", "No result: no trial has completed.", class_="headline")
     goal = ", ".join(f"{metric_name(o.name)} ({o.direction})" for o in record.objectives)
     first, objective = best[0], record.objectives[0]
-    by = f"by trial {first.number} with {overrides(first)}" if first.params else f"by trial {first.number}"
+    by = f"by trial {first.number} with {overrides(first.params)}" if first.params else f"by trial {first.number}"
     texts = [tag("p", f"best {metric_name(objective.name)}, {by}")]
     if len(record.objectives) > 1:
         front = f"{len(best)} trials are" if len(best) > 1 else "1 trial is"
@@ -62,7 +62,7 @@ def _headline(record: SweepRecord) -> Html:
 
 def _progress(record: SweepRecord) -> str:
     counts = {state: record.count(state) for state in ("failed", "interrupted", "running", "waiting")}
-    counts["not started yet"] = max(0, record.n_trials - record.num_finished - counts["running"] - counts["waiting"])
+    counts["missing"] = max(0, record.n_trials - record.num_finished - counts["running"] - counts["waiting"])
     rest = [f"{count} {what}" for what, count in counts.items() if count]
     epochs = sum(trial.epochs for trial in record.trials)
     sentences = [
@@ -103,7 +103,7 @@ def failures(record: SweepRecord, folder: Path) -> Html:
             "tr",
             tag("th", str(trial.number), scope="row"),
             tag("td", *_reason(trial.reason)),
-            tag("td", tag("code", overrides(trial))),
+            tag("td", tag("code", overrides(trial.params))),
             tag("td", _link(trial, "error.txt", folder, "error.txt")),
         )
         for trial in failed[:MAX_FAILURES]
@@ -160,11 +160,11 @@ def seeds(record: SweepRecord) -> Html:
         tag(
             "tr",
             *(tag("td", text) for text in (metric_text(name, r.mean), metric_text(name, r.spread), str(len(r.values)))),
-            tag("td", tag("code", shown_params(r.params))),
+            tag("td", tag("code", overrides(r.params))),
         )
         for r in repeated
     ]
-    note = "Trials that differ by their seed alone, together: how far results spread by chance."
+    note = "Completed trials that differ by their seed alone, together: how far results spread by chance."
     columns = [f"mean {metric_name(name)}", "standard deviation", "seeds", "overrides"]
     return section("seeds", "Over seeds", tag("p", note, class_="muted"), table(None, columns, rows, len(columns)))
 
