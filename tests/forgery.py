@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import resource
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -63,6 +65,12 @@ def torch_zip(
         for name, data in (*entries, *more):
             archive.writestr(name, data)
     return path
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def encrypt(path: Path) -> None:

@@ -48,6 +48,8 @@ def claimed(folder: Path) -> Iterator[None]:
     lock = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if lock.is_symlink():  # no lock of ours
+            lock.unlink()
         with FileLock(lock, timeout=0):
             try:
                 yield
