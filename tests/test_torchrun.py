@@ -139,6 +139,7 @@ def test_what_befalls_one_process_is_said(tiny, tmp_path: Path, fault: str, mess
     [
         ([], "torchrun started 2 processes, each of which would train a run of its own: add hardware=ddp."),
         (["hardware=ddp", "run_name=x"], "already holds a run"),
+        (["hardware=ddp", "--multirun", "seed=1,2"], "Each training of several (--multirun, sweeps) is one process's"),
     ],
 )
 def test_a_mistake_is_said_once(tiny, tmp_path: Path, change: list[str], message: str) -> None:
