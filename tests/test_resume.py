@@ -132,6 +132,23 @@ def test_resume_from_another_run_goes_on_longer(command, tiny, tmp_path: Path) -
     assert [r["epoch"] for r in metrics_file.read(short.parent / "long" / "metrics.jsonl")] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("name", ["provenance.json", "config.yaml"])
+def test_a_run_from_anothers_checkpoint_that_is_killed_at_its_start_goes_on(
+    command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert command("train", *tiny, "run_name=short").status == 0
+    short, run = (tmp_path / "outputs/train/folder_cnn" / name for name in ("short", "x"))
+    longer = [*tiny, "run_name=x", "trainer.epochs=4"]
+    with monkeypatch.context() as patch:
+        kill_at(patch, name)
+        assert command("train", *longer, f"trainer.resume={short}").status == 137
+    done = command("train", *longer, "trainer.resume=auto")
+    assert done.status == 0, done.err
+    assert [record["epoch"] for record in metrics_file.read(run / "metrics.jsonl")] == [0, 1, 2, 3]
+    parts = load(run / "provenance.json")["resumed_from"]
+    assert {(part["epoch"], part["changed"]) for part in parts} == {(2, None)}  # not one that was made in one go
+
+
 def test_a_signal_in_the_last_step_completes_the_job_and_ends_the_sweep(
     command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,14 +13,35 @@ from landuse.tracking import metrics_file
 
 from .run_folders import RUN_FILES, files, load
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "landuse.train"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+# landuse.train, of which the second process alone fails in its seventh batch.
+FAULTY = """
+import os
+from landuse.train import main
+from landuse.training.batches import TrainingBatches
+
+really_gather, count = TrainingBatches.gather, 0
+
+def gather(self, *arguments):
+    global count
+    count += 1
+    if count == 7:
+        {fault}
+    return really_gather(self, *arguments)
+
+if os.environ["RANK"] == "1":
+    TrainingBatches.gather = gather
+main()
+"""
 
 
-def torchrun(where: Path, *arguments: str) -> "subprocess.Popen[str]":
+def torchrun(where: Path, *arguments: str, script: Path | None = None) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    what = [str(script)] if script else ["-m", "landuse.train"]
     return subprocess.Popen(
-        [*TORCHRUN, *arguments], cwd=where, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [*TORCHRUN, *what, *arguments], cwd=where, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
 
 
 def ended(process: "subprocess.Popen[str]", within_s: float = 120) -> tuple[int, str]:
@@ -97,10 +118,28 @@ def test_a_killed_process_ends_the_job_and_leaves_a_run_that_goes_on(tiny, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raise MemoryError('no room')", "error: Out of memory (no room). Lower trainer.batch_size"),
+        ("from landuse.errors import UserError; raise UserError('A mistake of one.')", "error: A mistake of one."),
+    ],
+)
+def test_what_befalls_one_process_is_said(tiny, tmp_path: Path, fault: str, message: str) -> None:
+    script = tmp_path / "faulty.py"
+    script.write_text(FAULTY.format(fault=fault))
+    status, errors = ended(torchrun(tmp_path, *tiny, "hardware=ddp", "run_name=x", script=script))
+    assert status == 1
+    assert errors.count(message) == 1
+    assert "error: Process 0 of 2 has lost another one, which has ended; its own message says why." in errors
+    assert load(tmp_path / "outputs/train/folder_cnn/x/summary.json")["status"] == "failed"
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ([], "torchrun started 2 processes, each of which would train a run of its own: add hardware=ddp."),
         (["hardware=ddp", "run_name=x"], "already holds a run"),
+        (["hardware=ddp", "--multirun", "seed=1,2"], "Each training of several (--multirun, sweeps) is one process's"),
     ],
 )
 def test_a_mistake_is_said_once(tiny, tmp_path: Path, change: list[str], message: str) -> None:

@@ -48,7 +48,8 @@ CURES = {
     "preprocess": "choose another place with data.home=PATH",
 }
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
-WAIT_FOR_THE_FIRST_S = 10
+# Of several processes, torchrun ends the others as soon as one has ended, so whoever has more to say must be first.
+WAIT_FOR_THE_FIRST_S, WAIT_FOR_THE_CAUSE_S = 10, 20
 
 
 @dataclass(frozen=True)
@@ -248,16 +249,22 @@ def _sigterm_as_exception() -> Iterator[None]:
 def _exit_with_message(message: str, wants_traceback: bool, status: int = EXIT_USER_ERROR) -> None:
     if wants_traceback:
         traceback.print_exc()
+    text = f"error: {printable(message)}" if message else ""
     if status == EXIT_USER_ERROR:
-        _say(f"error: {printable(message)}")
+        _say(text)
     else:  # each process's own
-        print(f"error: {printable(message)}", file=sys.stderr)
+        print(text, file=sys.stderr, flush=True)
+        if Place.find().size > 1:
+            time.sleep(WAIT_FOR_THE_CAUSE_S)
     sys.exit(status)
 
 
 def _say(message: str) -> None:
-    """On stderr; what several processes of a machine have to say is said by the first."""
-    if Place.find().local_rank == 0:
+    """On stderr; what all processes of a machine have to say is said by the first.
+
+    One that is still there after a while has something of its own to say. An empty message is another's to say.
+    """
+    if Place.find().local_rank > 0 or not message:
+        time.sleep(WAIT_FOR_THE_FIRST_S)
+    if message:
         print(message, file=sys.stderr, flush=True)
-    else:
-        time.sleep(WAIT_FOR_THE_FIRST_S)  # torchrun ends the others as soon as one has ended

@@ -73,8 +73,8 @@ def run(config: Config, call: Call, check: Check | None = None) -> float:
     if place.size == 1:
         with runs.claimed(call.output_dir):
             return _train(config, call, ALONE, check)
-    if is_trial():
-        raise UserError("A trial of a sweep is trained by one process: start the sweep without torchrun.")
+    if is_trial() or call.is_multirun:  # torch's processes do not meet a second time
+        raise UserError("Each training of several (--multirun, sweeps) is one process's: start them without torchrun.")
 
     from landuse.training.distributed import meeting
 
@@ -127,9 +127,9 @@ def _run(
         return trainer.state.best
     provenance["resumed_from"] = resumed_from(config, folder, trainer.state)
     # A mistake up to here has left the folder as it was.
+    write_json(folder / "provenance.json", provenance)  # first: killed in between, it still tells where this began
     runs.create(folder, config)
     logs.to_file(folder / "train.log")
-    write_json(folder / "provenance.json", provenance)
     if call.command == "train":
         runs.point_latest(Path(config.outputs), folder)
     return _fit(trainer, observers, config, pack, call)

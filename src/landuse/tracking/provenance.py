@@ -108,7 +108,8 @@ def resumed_from(config: Config, folder: Path, state: TrainState) -> list[dict[s
 
     Returns:
         None for a run that was made in one go. ``changed`` are the keys of the configuration that differ from those of
-        the part before, both values given; it is unknown, hence null, of a checkpoint of another run.
+        the part before, both values given; it is unknown, hence null, of a checkpoint of another run, also where that
+        was copied into the folder and nothing else was written.
     """
     if state.global_step == 0:
         return None
@@ -120,7 +121,7 @@ def resumed_from(config: Config, folder: Path, state: TrainState) -> list[dict[s
         "checkpoint": checkpoint.relative_to(folder).as_posix() if is_own else str(checkpoint),
         "epoch": state.epoch,
         "step": state.step,
-        "changed": _changed(origin, config) if is_own else None,
+        "changed": _changed(origin, config) if is_own and (origin / "config.yaml").is_file() else None,
         **{key: earlier.get(key) for key in OF_A_STRETCH},
     }
     before = earlier.get("resumed_from")
