@@ -12,7 +12,17 @@ from landuse.config.folders import recipes
 
 OWN_KEYS = ("workers", "n_trials", "max_failures", "storage", "study_name", "dry_run")  # of hydra.sweeper
 SHOWING = ("--cfg", "-c", "--info", "-i")  # Hydra's, which show the configuration instead of running anything
-USAGE = "usage: python -m landuse.sweep name=RECIPE [workers=N] [n_trials=N] [dry_run=true] [KEY=VALUE ...]"
+USAGE = """usage: python -m landuse.sweep name=RECIPE [KEY=VALUE ...]
+
+  workers=N        processes on this machine; 1 unless given
+  n_trials=N       finished trials in all
+  max_failures=N   more than that end the sweep
+  dry_run=true     show the space, the budget and the first points, and train nothing
+  study_name=NAME  of the study and of its folder; the recipe's name unless given
+  storage=URL      the study in PostgreSQL, for several machines
+  --config-dir DIR where DIR/sweeps/ has recipes of yours
+
+Other keys are overrides of every training, as in python -m landuse.train."""
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from landuse.sweeps.workers import share_of_cores
+
 NO_PRUNING = "hydra.sweeper.pruner.n_startup_trials=100"
 
 
@@ -26,8 +28,8 @@ def start(where: Path, launcher: str, num_trials: int, arguments: list[str]) -> 
     """A sweep, two trials at once."""
     command = [sys.executable, "-m", "landuse.train", "--multirun", "+sweeps=cnn_tpe", f"hydra/launcher={launcher}"]
     command += ["hydra.sweeper.n_jobs=2", f"hydra.sweeper.n_trials={num_trials}", NO_PRUNING, *arguments]
-    # One thread in each, as they share the cores with other tests; ray writes into the home folder.
-    environment = os.environ | {"HOME": str(where), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"HOME": str(where)}  # into which ray writes
+    environment.pop("OMP_NUM_THREADS", None)
     return subprocess.Popen(command, cwd=where, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -53,6 +55,7 @@ def check_a_sweep(where: Path, launcher: str, tiny: list[str]) -> None:
     for number in range(3):
         provenance = json.loads((where / f"outputs/sweeps/cnn_tpe/trials/{number}/provenance.json").read_text())
         assert "hydra" not in provenance["command_line"]
+        assert provenance["hardware"]["num_threads"] == len(share_of_cores(0, 2))
 
 
 @pytest.mark.parametrize(("launcher", "extra"), [("joblib", "joblib"), ("submitit_local", "slurm")])

@@ -47,11 +47,17 @@ def test_a_sweep_and_its_best_trial_again(sweep, command, tmp_path: Path, shared
         assert float(row["value"]) == pytest.approx(summary["val/accuracy"], rel=1e-5)
         assert int(row["epochs"]) == 2 and not (tmp_path / row["run"] / "error.txt").exists()
     assert "2 of 2 trials finished (2 complete)" in done.err
-    assert "retrain it  python -m landuse.train --config-dir outputs/sweeps +s=best" in done.err
+    assert not (tmp_path / "outputs/latest").exists() and "\nnext " not in done.err and "continue" not in done.err
+    (retrain,) = [line for line in done.err.splitlines() if line.startswith("retrain it ")]
+    words = retrain.split()[2:]
+    assert words[:6] == ["python", "-m", "landuse.train", "--config-dir", "outputs/sweeps", "+s=best"]
+    assert words[6:] == [
+        f"hardware.num_threads={load(tmp_path / rows[0]['run'] / 'provenance.json')['hardware']['num_threads']}"
+    ]
     assert (folder / "sweep.log").read_text().count("begins") == 2
 
-    again = command("train", "--config-dir", "outputs/sweeps", "+s=best", f"data.home={shared_data}", "run_name=x",
-                    "trainer.device=cpu", "hardware.precision=fp32")  # fmt: skip
+    own = [f"data.home={shared_data}", "run_name=x", "trainer.device=cpu", "hardware.precision=fp32"]
+    again = command("train", *words[3:], *own)
     assert again.status == 0, again.err
     best, run = tmp_path / rows[0]["run"], tmp_path / "outputs/train/folder_cnn/x"
     assert load(run / "summary.json")["val/accuracy"] == load(best / "summary.json")["val/accuracy"]

@@ -142,6 +142,7 @@ def test_a_stopped_sweep_goes_on(start, number: int, status: int, on_sigint: Any
     sweep.popen.send_signal(number)
     err = sweep.end(status)
     assert is_gone(worker) and "Traceback" not in err
+    assert "interrupted: trials that were" in err and "continue    the same command; a sweep goes on" in err
     assert {row["state"] for row in leaderboard(sweep.folder)} == {"interrupted", "waiting"}
     assert {trial.state.name for trial in sweep.trials()} == {"FAIL", "WAITING"}
     if number == signal.SIGTERM:

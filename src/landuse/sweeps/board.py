@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from landuse.progress import terminal
-from landuse.sweeps.records import SweepRecord, TrialRecord, shown_params, shown_values
+from landuse.sweeps.records import FINISHED, SweepRecord, TrialRecord, shown_params, shown_values
 from landuse.sweeps.study import Sweep
 
 log = logging.getLogger("landuse.board")  # workers write the sweep's log, into which this would go as well
@@ -20,8 +20,9 @@ class Board:
     """Use as a context manager and call :meth:`show` now and then."""
 
     def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
-        self._told = {trial.number for trial in sweep.record().trials if trial.ended is not None}
+        self._sweep, record = sweep, sweep.record()
+        self._told = {trial.number for trial in record.trials if trial.ended is not None}
+        self._num_finished = record.num_finished
         self._live = Live(console=terminal(), refresh_per_second=2, transient=True) if sys.stderr.isatty() else None
 
     def __enter__(self) -> "Board":
@@ -41,7 +42,8 @@ class Board:
         for trial in record.trials:
             if trial.ended is not None and trial.number not in self._told:
                 self._told.add(trial.number)
-                log.info("%s  [%d of %d]", line(record, trial), record.num_finished, record.n_trials)
+                self._num_finished += trial.state in FINISHED
+                log.info("%s  [%d of %d]", line(record, trial), self._num_finished, record.n_trials)
         if self._live is not None:
             self._live.update(table(record))
 
@@ -61,7 +63,7 @@ def line(record: SweepRecord, trial: TrialRecord) -> str:
 
 def table(record: SweepRecord) -> Table:
     """The best trials and those that run, as rich draws them."""
-    title = f"{record.name}: {record.num_finished} of {record.n_trials} trials, {record.count('failed')} failed"
+    title = f"{record.name}: {record.progress}, {record.count('failed')} failed"
     drawn = Table("trial", "state", *(o.name for o in record.objectives), "epochs", "overrides", title=title)
     ranked = record.ranked()
     running = [trial for trial in ranked if trial.state == "running"]

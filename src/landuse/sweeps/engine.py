@@ -1,6 +1,7 @@
 """The sweep itself: claim a trial, have Hydra's launcher train it, tell the study, until enough have finished."""
 
 import gc
+import json
 import logging
 import os
 import shlex
@@ -9,6 +10,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,14 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from landuse import runs
 from landuse.config.messages import explain
-from landuse.errors import PrunedError, UserError
+from landuse.errors import Interrupted, PrunedError, UserError
 from landuse.sweeps import trial as trials
 from landuse.sweeps import workers
 from landuse.sweeps.best import write_best
 from landuse.sweeps.database import shown_url
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, make_plan
-from landuse.sweeps.records import SweepRecord, repeats, shown_params, shown_values
+from landuse.sweeps.records import SweepRecord, TrialRecord, repeats, shown_params, shown_values
 from landuse.sweeps.space import quoted, shown_distribution
 from landuse.sweeps.study import Sweep
 from landuse.tracking import logs
@@ -63,6 +65,7 @@ def run(
     launcher = make_launcher()
     if getattr(launcher, "joblib", {}).get("n_jobs") == -1:  # its default: a process for each core, of one thread
         launcher.joblib["n_jobs"] = plan.n_jobs
+    _share_cores(launcher, plan.n_jobs)
     for name in ("hydra", "hydra_plugins"):  # launchers show every override of a job, ours included
         logging.getLogger(name).setLevel(logging.WARNING)
     session = os.environ.get(workers.SESSION) or uuid.uuid4().hex
@@ -77,11 +80,20 @@ def run(
                 workers.supervise(sweep, session, settings["workers"], config.trainer.device)
             else:
                 _run_trials(sweep, launcher, config)
+        except (Interrupted, KeyboardInterrupt):
+            log.warning("interrupted: trials that were running are queued again")
+            raise
         finally:
             sweep.publish()
             finish(sweep.record(), config, loader, plan)
     best = sweep.record().best()
     return best[0].values[0] if best else None
+
+
+def _share_cores(launcher: Any, num_jobs: int) -> None:
+    """Divide the cores among the processes of a launcher that leaves all of them to each."""
+    if type(launcher).__name__ == "LocalLauncher":  # submitit's; joblib's does it, and clusters have cores of their own
+        os.environ.setdefault("OMP_NUM_THREADS", str(len(workers.share_of_cores(0, num_jobs))))
 
 
 def _run_trials(sweep: Sweep, launcher: Any, config: DictConfig) -> None:
@@ -104,13 +116,15 @@ def finish(record: SweepRecord, config: DictConfig, loader: Any, plan: Plan) -> 
     )
     for failed in (trial for trial in record.trials if trial.state == "failed"):
         log.warning("failed      trial %d: %s (%s/error.txt)", failed.number, failed.reason, failed.run)
-    log.info("%s of %d trials finished (%s)", record.num_finished, record.n_trials, counts or "none begun")
+    log.info("%s (%s)", record.progress, counts or "none begun")
+    if record.num_finished < record.n_trials:
+        log.info("continue    the same command; a sweep goes on where it stopped")
     for repeat in repeats(record):
         log.info("over seeds  %s", repeat)
     retrain = None
     if best := record.best():
         write_best(best[0], config, loader, plan)
-        retrain = retrain_command(plan)
+        retrain = retrain_command(plan, best[0])
         log.info(
             "best        trial %d: %s; %s", best[0].number, _shown(plan, best[0].values), shown_params(best[0].params)
         )
@@ -118,11 +132,15 @@ def finish(record: SweepRecord, config: DictConfig, loader: Any, plan: Plan) -> 
     log.info("report      %s", write_report(record, plan.folder, retrain))
 
 
-def retrain_command(plan: Plan) -> str:
-    """What trains the best trial's recipe."""
+def retrain_command(plan: Plan, trial: TrialRecord) -> str:
+    """What trains the best trial's recipe, on as many threads as the trial had: others would round otherwise."""
     folder = plan.folder.resolve()
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     command = ["python", "-m", "landuse.train", "--config-dir", str(shown.parent), f"+{shown.name}=best"]
+    with suppress(OSError, ValueError, KeyError, TypeError):  # people may have removed or changed the run
+        hardware = json.loads((Path(trial.run) / "provenance.json").read_text(encoding="utf-8"))["hardware"]
+        if hardware["device"] == "cpu":
+            command.append(f"hardware.num_threads={int(hardware['num_threads'])}")
     return shlex.join(command)
 
 

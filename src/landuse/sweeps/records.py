@@ -14,6 +14,7 @@ from landuse.sweeps.space import override_value
 
 State = Literal["complete", "pruned", "failed", "interrupted", "running", "waiting"]
 SEED = "seed"
+FINISHED: tuple[State, ...] = ("complete", "pruned")
 RANKED: tuple[State, ...] = ("complete", "pruned", "running", "waiting", "interrupted", "failed")
 
 
@@ -60,7 +61,14 @@ class SweepRecord:
     @property
     def num_finished(self) -> int:
         """Trials that count: completed or pruned."""
-        return self.count("complete", "pruned")
+        return self.count(*FINISHED)
+
+    @property
+    def progress(self) -> str:
+        """How many trials finished, of how many; a sweep that once was longer has more than were asked for."""
+        if self.num_finished > self.n_trials:
+            return f"{self.num_finished} trials finished, {self.n_trials} asked for"
+        return f"{self.num_finished} of {self.n_trials} trials finished"
 
     def ranked(self) -> list[TrialRecord]:
         """Best first: completed ones by their first objective, then by how far they came; failed ones at the end."""

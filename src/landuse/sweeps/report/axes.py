@@ -115,7 +115,8 @@ def number_axis(axis: Any, values: Sequence[float]) -> None:
         axis.set_minor_formatter(NullFormatter())
         return
     is_integer = all(float(value).is_integer() for value in values)
-    axis.set_major_locator(MaxNLocator(nbins=5, integer=is_integer))
+    num_steps = 5 if axis.axis_name == "y" else 3  # side by side, numbers such as 0.00025 need room
+    axis.set_major_locator(MaxNLocator(nbins=num_steps, integer=is_integer))
     axis.set_major_formatter(lambda value, _: number_text(value))
 
 

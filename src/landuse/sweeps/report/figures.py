@@ -167,12 +167,19 @@ def timeline(record: SweepRecord, path: Path) -> None:
             if trial.worker in shown:
                 row = len(shown) - 1 - shown.index(trial.worker)
                 _timeline_bar(axes, trial, row, first, last, size, seconds)
-        axes.set_yticks(range(len(shown) - 1, -1, -1), [elided_key(name or "unnamed", 22) for name in shown])
+        axes.set_yticks(range(len(shown) - 1, -1, -1), _process_names(shown))
         axes.set(ylim=(-0.6, len(shown) - 0.4), xlim=(0, 1.01 * seconds / size))
         axes.set_xlabel(f"time since the start ({unit})")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         legend_above(axes, _state_patches(started), num_columns=6)
+
+
+def _process_names(workers: list[str]) -> list[str]:
+    """``machine:process`` as people are shown it: the machine only where there are several."""
+    if len({worker.rpartition(":")[0] for worker in workers}) == 1:
+        return [f"process {worker.rpartition(':')[2]}" if worker else "unnamed" for worker in workers]
+    return [elided_key(worker or "unnamed", 22) for worker in workers]
 
 
 def _timeline_bar(

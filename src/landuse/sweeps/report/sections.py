@@ -9,7 +9,7 @@ from landuse.page.drawing import shortened
 from landuse.page.markup import Html, join, tag
 from landuse.page.parts import fact_list, names_table, navigation, number_cell, section, table
 from landuse.page.wording import duration
-from landuse.sweeps.records import SweepRecord, TrialRecord, repeats
+from landuse.sweeps.records import FINISHED, SweepRecord, TrialRecord, repeats
 from landuse.sweeps.report.reading import (
     EPOCHS_KEY,
     epochs_saved,
@@ -62,12 +62,11 @@ def _headline(record: SweepRecord) -> Html:
 
 def _progress(record: SweepRecord) -> str:
     counts = {state: record.count(state) for state in ("failed", "interrupted", "running", "waiting")}
-    counts["missing"] = max(0, record.n_trials - record.num_finished - counts["running"] - counts["waiting"])
+    counts["still to begin"] = max(0, record.n_trials - record.num_finished - counts["running"] - counts["waiting"])
     rest = [f"{count} {what}" for what, count in counts.items() if count]
     epochs = sum(trial.epochs for trial in record.trials)
     sentences = [
-        f"Of the {record.n_trials} trials asked for, {record.count('complete')} completed and"
-        f" {record.count('pruned')} were pruned.",
+        f"{record.progress}: {record.count('complete')} completed, {record.count('pruned')} were pruned.",
         f"Besides: {', '.join(rest)}." if rest else "",
         f"All together trained {epochs:,} {'epoch' if epochs == 1 else 'epochs'}.",
     ]
@@ -191,7 +190,8 @@ def _trials_table(
     front = {trial.number for trial in record.best()}
     rows = []
     for position, trial in enumerate(trials[:MAX_ROWS]):
-        rank = [] if first_rank is None else [tag("td", str(first_rank + position))]
+        place = str(first_rank + position) if first_rank is not None and trial.state in FINISHED else ""
+        rank = [] if first_rank is None else [tag("td", place)]
         is_best = first_rank is not None and trial.number in front
         rows.append(tag("tr", *rank, *_cells(record, trial, folder), class_="best" if is_best else None))
     metrics = [metric_name(objective.name) for objective in record.objectives]
