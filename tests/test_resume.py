@@ -124,11 +124,13 @@ def test_resume_from_another_run_goes_on_longer(command, tiny, tmp_path: Path) -
     assert command("train", *tiny, "run_name=short", "trainer.scheduler=constant").status == 0
     short = tmp_path / "outputs/train/folder_cnn/short"
     done = command(
-        "train", *tiny, "run_name=long", "trainer.scheduler=constant", "trainer.epochs=4", f"trainer.resume={short}"
-    )
+        "train", *tiny, "run_name=long", "trainer.scheduler=constant", "trainer.epochs=4", f"trainer.resume={short}",
+        f"hardware.num_threads={load(short / 'provenance.json')['hardware']['num_threads'] + 1}",
+    )  # fmt: skip
     assert done.status == 0, done.err
+    assert re.search(r"not all is as it was \(hardware: num_threads \d then, \d now\)", done.err)
     assert "at epoch 3" in done.err
-    assert "under another configuration (trainer.epochs=2 then and 4 now)" in done.err
+    assert re.search(r"under another configuration \(.*trainer.epochs=2 then and 4 now\)", done.err)
     assert [r["epoch"] for r in metrics_file.read(short.parent / "long" / "metrics.jsonl")] == [0, 1, 2, 3]
 
 

@@ -93,6 +93,7 @@ def test_two_processes_make_one_run_which_one_can_complete(tiny, tmp_path: Path)
         [sys.executable, "-m", "landuse.train", *again], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert alone.returncode == 0, alone.stderr
+    assert "hardware: processes 2 then, 1 now" in alone.stderr and "processes: 2, each with its share" in errors
     assert files(run) == RUN_FILES
     assert [record["epoch"] for record in metrics_file.read(run / "metrics.jsonl")] == list(range(done + 1))
     status, errors = ended(torchrun(tmp_path, *again))

@@ -130,14 +130,14 @@ def run_command(command: str, job: Job) -> None:
     except UserError as error:
         _exit_with_message(str(error), wants_traceback)
     except FailureError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILURE)
+        _exit_with_message(str(error), wants_traceback, EXIT_FAILURE)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         _exit_with_message(messages.explain(error), wants_traceback)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Interrupted as error:
-        _say(str(error))
+        if Place.find().local_rank == 0:  # the others were interrupted as well
+            print(error, file=sys.stderr, flush=True)
         sys.exit(128 + error.signal_number)
     except BrokenPipeError:  # as in `--help | head`: whoever read stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -183,10 +183,12 @@ def _is_there(device: str) -> bool:
 def _own_folder(run: Path, config: Config, call: Invocation) -> Path:
     """Where this reproduction is or will be: the first folder that holds neither a result nor another training.
 
-    Jobs of a multirun share experiment and run name, so the folder's own name comes along where it is another.
+    It is named like the run; jobs of a multirun, whose folders are numbers, like that with the number.
     """
-    is_own_name = run.name == config.run_name or call.names("run_name")
-    name = config.run_name if is_own_name else f"{config.run_name}-{run.name}"
+    is_job = run.parent.name != config.experiment_name
+    name = f"{config.run_name}-{run.name}" if is_job else run.name
+    if call.names("run_name"):
+        name = config.run_name
     base = Path(config.outputs).resolve() / "reproduce" / config.experiment_name
     numbered = (base / (name if number == 1 else f"{name}-{number}") for number in count(1))
 

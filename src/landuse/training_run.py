@@ -117,10 +117,12 @@ def _run(
     runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
     provenance = collect(config, pack, runtime, call.command_line)
     provenance["hardware"]["processes"] = group.size
+    if group.size > 1:
+        log.info("processes: %d, each with its share of every batch", group.size)
     if check is not None:
         check(provenance)
     trainer = Trainer(config, runtime.place(model), pack, runtime, folder / "checkpoints", observers, group)
-    _resume(trainer, config, folder)
+    _resume(trainer, config, folder, provenance)
     if not group.is_main:
         with stopping_after_a_step(trainer):
             trainer.fit()
@@ -130,7 +132,7 @@ def _run(
     write_json(folder / "provenance.json", provenance)  # first: killed in between, it still tells where this began
     runs.create(folder, config)
     logs.to_file(folder / "train.log")
-    if call.command == "train":
+    if call.command == "train" and not is_trial():
         runs.point_latest(Path(config.outputs), folder)
     return _fit(trainer, observers, config, pack, call)
 
@@ -177,8 +179,10 @@ def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack
 
 
 def _say_how_to_continue(folder: Path, call: Call) -> None:
-    own = f" with hydra.run.dir={_shown(folder)} trainer.resume=auto" if call.command == "train" else ""
-    log.info("continue    the same command%s", own)
+    if is_trial():  # the sweep says so itself
+        return
+    place = f"hydra.sweep.dir={_shown(folder.parent)}" if call.is_multirun else f"hydra.run.dir={_shown(folder)}"
+    log.info("continue    the same command%s", f" with {place} trainer.resume=auto" if call.command == "train" else "")
 
 
 def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
@@ -200,8 +204,11 @@ def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
     return model
 
 
-def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
+def _resume(trainer: "Trainer", config: Config, folder: Path, provenance: dict[str, Any]) -> None:
     """Go on from the checkpoint that ``trainer.resume`` means, if any; another run's epochs so far come along."""
+    from landuse.tracking.comparison import machine
+    from landuse.tracking.provenance import read
+
     path = trainer.group.first(lambda: _checkpoint_of(trainer, config, folder))
     if path is None:
         return
@@ -210,6 +217,8 @@ def _resume(trainer: "Trainer", config: Config, folder: Path) -> None:
     run = path.parent.parent
     if (run / "config.yaml").is_file() and (changed := runs.differences(run, config)):
         log.warning("resumed under another configuration (%s): not what an uninterrupted run would give", changed)
+    if different := "; ".join(map(str, machine(read(run), provenance))):
+        log.warning("resumed where not all is as it was (%s): only near to an uninterrupted run", different)
     if trainer.group.is_main and (run / "metrics.jsonl").is_file() and run.resolve() != folder.resolve():
         shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
 
@@ -271,7 +280,7 @@ def _show(summary: dict[str, Any], folder: Path, model: ModelConfig, call: Call)
     log.info("best epoch %d: val accuracy %.4f, val loss %.4f", *best)
     log.info("run folder  %s", _shown(folder))
     log.info("report      %s", _shown(report_run(folder)))
-    if call.command != "train":  # which has a next step of its own
+    if call.command != "train" or is_trial():  # which have a next step of their own
         return
     custom = f" model=custom model.target={model.target}" if isinstance(model, CustomModelConfig) else ""
     log.info("next        %s -m landuse.evaluate run=%s%s", _shown_python(), _shown(folder), custom)

@@ -94,3 +94,9 @@ def test_weights(then: torch.Tensor, now: torch.Tensor | None, said: str | None)
     found = comparison.compare(([], {"w": then}), ([], {"w": now} if now is not None else {}))
     assert found.identical == (said is None)
     assert said is None or str(found.largest_weight) == said
+
+
+def test_a_counter_is_no_large_weight() -> None:
+    then = {"bn.num_batches_tracked": torch.tensor(4), "head.weight": torch.zeros(2)}
+    now = {"bn.num_batches_tracked": torch.tensor(9), "head.weight": torch.full((2,), 0.5)}
+    assert str(comparison.compare(([], then), ([], now)).largest_weight) == "0.5 in head.weight"

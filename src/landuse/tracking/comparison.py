@@ -68,15 +68,21 @@ def environment(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differe
     found = [*_code(then, now)]
     found += _keys("weights to begin with", ("initial_weights",), then, now)
     found += _keys("lock", ("lock_hash",), then, now)
-    found += _keys("versions", VERSIONS, then, now)
-    found += _keys("versions", None, _mapping(then, "packages"), _mapping(now, "packages"))
-    found += _keys("machine", ("platform",), then, now)
-    found += _keys("hardware", None, _mapping(then, "hardware"), _mapping(now, "hardware"))
+    found += machine(then, now)
     resumed = then.get("resumed_from")
     for part in filter(lambda part: isinstance(part, dict), resumed if isinstance(resumed, list) else []):
         until = f"up to epoch {shown(part.get('epoch'))}"
         found += _code({"source_hash": None, **part}, now, until)
         found += _keys("hardware", None, _mapping(part, "hardware"), _mapping(now, "hardware"), until)
+    return found
+
+
+def machine(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """What computes otherwise though code and configuration are the same: versions, machine, hardware choices."""
+    found = [*_keys("versions", VERSIONS, then, now)]
+    found += _keys("versions", None, _mapping(then, "packages"), _mapping(now, "packages"))
+    found += _keys("machine", ("platform",), then, now)
+    found += _keys("hardware", None, _mapping(then, "hardware"), _mapping(now, "hardware"))
     return found
 
 
@@ -167,6 +173,7 @@ class WeightDifference:
     tensor: str
     difference: float | None  # the largest absolute one; None where shapes or types differ, or it is not finite
     problem: str = ""
+    counts: bool = False  # whole numbers, as batch norm's num_batches_tracked: no weight that a distance says much of
 
     def __str__(self) -> str:
         return f"{self.problem or f'{self.difference:.3g}'} in {shown(self.tensor)}"
@@ -188,8 +195,12 @@ class Comparison:
 
     @property
     def largest_weight(self) -> WeightDifference | None:
-        """Tensors that cannot be subtracted count as the largest."""
-        return max(self.weights, key=lambda w: math.inf if w.difference is None else w.difference, default=None)
+        """Tensors that cannot be subtracted count as the largest, and whole numbers as the smallest."""
+
+        def size(weight: WeightDifference) -> tuple[bool, float]:
+            return not weight.counts, math.inf if weight.difference is None else weight.difference
+
+        return max(self.weights, key=size, default=None)
 
     def __str__(self) -> str:
         if self.identical:
@@ -259,7 +270,9 @@ def _weight_difference(name: str, then: Tensor | None, now: Tensor | None) -> We
     if torch.equal(*bits):
         return None
     largest = float((then.double() - now.double()).abs().max())
-    return WeightDifference(name, largest) if math.isfinite(largest) else WeightDifference(name, None, "not finite")
+    if not math.isfinite(largest):
+        return WeightDifference(name, None, "not finite")
+    return WeightDifference(name, largest, counts=not then.is_floating_point())
 
 
 def read_weights(run: Path) -> dict[str, Tensor]:
