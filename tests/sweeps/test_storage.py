@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import optuna
 import pytest
 
 from landuse.errors import UserError
-from landuse.sweeps import storage
+from landuse.sweeps import database, storage
 from landuse.sweeps.storage import FileLocks, check_url, exclusive, open_storage, shown_url
 
 
@@ -83,6 +84,7 @@ def test_an_error_while_the_journal_is_locked_leaves_it_free(tmp_path: Path, mon
 
 HOLD = """
 import sys, time
+from itertools import pairwise
 from pathlib import Path
 from landuse.sweeps.storage import FileLocks, _JournalLock
 folder = Path(sys.argv[1])
@@ -162,3 +164,28 @@ def test_what_would_show_a_part_of_a_password_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="%40") as caught:
         check_url(url)
     assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_connection_that_breaks_is_waited_for(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While rows are read, Optuna's error comes of SQLAlchemy's that a transaction is broken, and that one of it."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import OperationalError, PendingRollbackError
+
+    monkeypatch.setattr(database, "PING_S", 0)
+    broken = [OperationalError("SELECT", {}, Exception("the server is gone")), PendingRollbackError("roll back")]
+    errors = [*broken[: depth + 1], *([StorageInternalError("in the commit")] if depth else [])]
+    for before, error in pairwise(errors):
+        error.__context__ = before
+    answers = [errors[-1], "there"]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert database._patiently(ask) == "there"
+    answers.append(StorageInternalError("too long a value"))
+    with pytest.raises(StorageInternalError):
+        database._patiently(ask)

@@ -196,17 +196,17 @@ def _patiently(call: Callable[[], T]) -> T:
         UserError: it stayed out of reach.
     """
     from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import SQLAlchemyError
 
     started, is_away = time.monotonic(), False
     while True:
         try:
             result = call()
-        except (StorageInternalError, OperationalError) as error:
-            cause = error if isinstance(error, OperationalError) else error.__cause__
-            if not isinstance(cause, OperationalError):
+        except (StorageInternalError, SQLAlchemyError) as error:
+            broken = _broken_connection(error)
+            if broken is None:
                 raise
-            reason = _reason(cause)
+            reason = _reason(broken)
             if time.monotonic() - started > PATIENCE_S:
                 raise UserError(
                     f"The sweep's database was out of reach for {PATIENCE_S:.0f} s ({reason}): what has finished is "
@@ -220,6 +220,15 @@ def _patiently(call: Callable[[], T]) -> T:
             if is_away:
                 log.info("the sweep's database is back after %.0f s", time.monotonic() - started)
             return result
+
+
+def _broken_connection(error: BaseException | None) -> Any:
+    """The connection's own error that another one came of, at whatever depth; None where it is no such."""
+    from sqlalchemy.exc import OperationalError
+
+    while error is not None and not isinstance(error, OperationalError):
+        error = error.__cause__ or error.__context__  # while rows are read, only the context knows it
+    return error
 
 
 def _problem(url: str, error: Any) -> str:
