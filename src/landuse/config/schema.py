@@ -170,7 +170,7 @@ class TrainerConfig:
     checkpoint_minutes: float | None = 10.0  # likewise, after so many minutes
     resume: str = "never"  # never | auto: go on in this run folder | path of a checkpoint or run folder | unfinished:
     # go on in this run folder if it holds an interrupted run of this configuration, else replace what it holds
-    deterministic: bool = False  # deterministic algorithms: bit-identical reruns, a little slower
+    deterministic: bool = False  # deterministic algorithms: bit-identical reruns on a GPU too
     log_every: int = 50  # steps between looks at the running loss; each look waits for the device
     limit_train_batches: int | None = None  # per epoch; for quick trials
     limit_val_batches: int | None = None  # likewise
