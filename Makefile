@@ -57,7 +57,7 @@ format: setup ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# All extras but ray, which is large and which one machine has no use for.
+# All extras but ray and benchmark, which are large and which few have a use for.
 lock: setup ## resolve pyproject.toml into requirements.lock, with hashes, for Python 3.11 to 3.13
 	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile pyproject.toml $(LOCKED:%=--extra %) --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --prerelease=if-necessary-or-explicit --quiet --upgrade -o requirements.lock

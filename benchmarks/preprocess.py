@@ -25,7 +25,6 @@ import os
 import random
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +36,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.measure import run_process
 from landuse.data.synthetic import CLASSES, draw_scene
 
 NUM_CLASSES = 20
@@ -61,35 +61,22 @@ def measure(root: Path, folder: Path, count: int, size: int, pairs: int) -> str:
     """One row of the table."""
     decoded, packed, walls, peaks, unchanged = [], [], [], [], []
     for pair in range(pairs):
-        output, *_ = run("benchmarks.preprocess", f"decode={root}", f"size={size}")
-        decoded.append(count / float(output))
+        alone = run_process(["-m", "benchmarks.preprocess", f"decode={root}", f"size={size}"])
+        decoded.append(count / float(alone.output))
         overrides = ["data=folder", f"data.root={root}", f"data.home={folder}/home{pair}", f"data.image_size={size}"]
-        output, seconds, peak = run("landuse.preprocess", *overrides)
-        found = re.search(r"packed in ([\d.]+) s", output)
-        assert found is not None, output
+        process = run_process(["-m", "landuse.preprocess", *overrides])
+        found = re.search(r"packed in ([\d.]+) s", process.output)
+        assert found is not None, process.output
         packed.append(count / float(found[1]))
-        walls.append(seconds)
-        peaks.append(peak)
-        unchanged.append(run("landuse.preprocess", *overrides)[1])
+        walls.append(process.seconds)
+        peaks.append(process.peak_bytes)
+        unchanged.append(run_process(["-m", "landuse.preprocess", *overrides]).seconds)
     ratios = [b / a for a, b in zip(decoded, packed, strict=True)]
     m = statistics.median
     return (
         f"{count:6d} {m(decoded):10.0f} {m(packed):10.0f}   {m(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
         f"{m(walls):18.1f} s {m(unchanged):10.2f} s {m(peaks) / 2**20:9.0f} MiB"
     )
-
-
-def run(module: str, *arguments: str) -> tuple[str, float, int]:
-    """Output, seconds from start to end, and peak resident bytes of a process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, output
-    return output, time.perf_counter() - started, usage.ru_maxrss * 1024
 
 
 def decode_all(root: Path, size: int) -> float:

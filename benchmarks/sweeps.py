@@ -16,16 +16,14 @@ pruning, the same two after 157 and 175 with the median, 89.4 and 87.9 % after 8
 """
 
 import csv
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from benchmarks.measure import run_process
 
 TINY = ["data.image_size=32", "model.depth=4", "trainer.epochs=2", "trainer.limit_train_batches=5"]
 PAIRS = 3
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str]) -> None:
@@ -127,17 +125,7 @@ def pruning(folder: Path, home: str, options: dict[str, str]) -> None:
 
 def run(arguments: list[str], folder: Path) -> float:
     """Seconds from start to end of a Python process in ``folder``."""
-    started = time.perf_counter()
-    found = os.pathsep.join([str(ROOT), str(ROOT / "src")])  # this module too, from another folder
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": found},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return time.perf_counter() - started
+    return run_process(arguments, folder).seconds
 
 
 if __name__ == "__main__":

@@ -4,63 +4,72 @@
 
 Runs, in turn and in one process, an epoch of the framework's loop (gather, augment, normalise, forward, backward,
 update, guard, bookkeeping) and as many bare steps (forward, backward, update) on tensors that lie on the device
-already. Same model, optimiser, precision, layout and batch size. Prints images/s of both and the ratio pair by pair.
+already. Same model, optimiser, precision, layout and batch size. Utilisation is of the fastest matrix product that was
+measured in the same process and precision; operations are counted by torch, multiplications and additions apart.
 """
 
-import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from landuse.config.compose import register, to_config
-from landuse.config.folders import config_dir
+from benchmarks.measure import MIB, Report, anonymous_bytes, in_turn, split_options
+from benchmarks.trainings import build_trainer, compose_config
 from landuse.config.schema import Config
-from landuse.config.validate import validate
 from landuse.data.augment import normalise
-from landuse.data.pack import prepare
 from landuse.models.registry import build_model
 from landuse.training.batches import epoch_plan
-from landuse.training.device import build_runtime
 from landuse.training.loop import Trainer
 from landuse.training.optim import build_optimizer
 
-
-class _Nobody:
-    def step(self, epoch: int, step: int, num_steps: int, num_images: int) -> None: ...
-
-    def epoch(self, record: dict[str, object]) -> None: ...
+GEMM_SIDE, GEMM_ROUNDS = {"cpu": 2048, "cuda": 8192}, 10
 
 
 def main(arguments: list[str]) -> None:
-    """Measure and print a table."""
-    pairs = next((int(a.partition("=")[2]) for a in arguments if a.startswith("pairs=")), 8)
-    config = _compose([a for a in arguments if not a.startswith("pairs=")])
+    """Measure and report."""
+    options, overrides = split_options(arguments, pairs=8)
+    config = compose_config(overrides)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = _trainer(config, Path(folder))
-        num_images = trainer._train_images.num_images
+        trainer = build_trainer(config, Path(folder))
+        settings = {"model": config.model.name, "px": config.data.image_size, "batch": config.trainer.batch_size}
+        report = Report("training", {**settings, **trainer._runtime.describe()})
         bare = _BareLoop(trainer, config)
-        rates: dict[str, list[float]] = {"bare": [], "loop": []}
-        for pair in range(pairs + 1):  # the first warms up
-            for name, run in (("bare", bare.epoch), ("loop", trainer._train_epoch)):
-                started = time.perf_counter()
-                run()
-                _wait(trainer)
-                if pair:
-                    rates[name].append(num_images / (time.perf_counter() - started))
-            trainer.state.epoch, trainer.state.step = pair + 1, 0
-            trainer.state.loss_sum, trainer.state.num_images = 0.0, 0
-    ratios = [loop / bare for bare, loop in zip(rates["bare"], rates["loop"], strict=True)]
-    size, batch = config.data.image_size, config.trainer.batch_size
-    print(f"{config.model.name}, {size} px, batch {batch}, torch {torch.__version__}")
-    print(f"{trainer._runtime.describe()}")
-    for name, values in (*rates.items(), ("loop / bare", ratios)):
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"{name:12s} median {middle:9.3f}   min {low:9.3f}   max {high:9.3f}   n {len(values)}")
+        memory: dict[str, list[float]] = {"bare": [], "loop": []}
+
+        def rate(name: str, epoch: Callable[[], object]) -> float:
+            if trainer._runtime.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            started = time.perf_counter()
+            epoch()
+            _wait(trainer)
+            seconds = time.perf_counter() - started
+            memory[name].append(_memory(trainer) / MIB)
+            return trainer._train_images.num_images / seconds
+
+        bare_rates, rates = in_turn(
+            options["pairs"], lambda: rate("bare", bare.epoch), lambda: rate("loop", lambda: _epoch(trainer))
+        )
+        flops, best = bare.flops_per_image(), _fastest_product(trainer)
+    report.add("bare steps", "images/s", bare_rates)
+    report.add("the framework's loop", "images/s", rates)
+    report.ratio("loop / bare", rates, bare_rates)
+    report.add("operations", "GFLOP/image", [flops / 1e9])
+    report.add("fastest matrix product", "GFLOP/s", [best / 1e9])
+    report.add("utilisation by the loop", "", [rate * flops / best for rate in rates])
+    report.add("memory in bare steps", "MiB", memory["bare"][1:])
+    report.add("memory in the loop", "MiB", memory["loop"][1:])
+    report.finish()
+
+
+def _epoch(trainer: Trainer) -> None:
+    trainer._train_epoch()
+    trainer.state.epoch, trainer.state.step = trainer.state.epoch + 1, 0
+    trainer.state.loss_sum, trainer.state.num_images = 0.0, 0
 
 
 class _BareLoop:
@@ -84,20 +93,33 @@ class _BareLoop:
             self._optimizer.step()
             self._optimizer.zero_grad()
 
+    def flops_per_image(self) -> float:
+        inputs, labels = self._batches[0]
+        with FlopCounterMode(display=False) as counter:
+            F.cross_entropy(self._model(inputs).float(), labels).backward()
+        self._optimizer.zero_grad()
+        return counter.get_total_flops() / len(inputs)
 
-def _compose(overrides: list[str]) -> Config:
-    register()
-    with initialize_config_dir(str(config_dir())):
-        config = to_config(compose("config", overrides))
-    validate(config)
-    return config
+
+def _fastest_product(trainer: Trainer) -> float:
+    """Operations per second of a large square matrix product."""
+    runtime = trainer._runtime
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[runtime.precision]
+    side = GEMM_SIDE[runtime.device.type]
+    a, b = (torch.randn(side, side, device=runtime.device, dtype=dtype) for _ in range(2))
+    fastest = float("inf")
+    for _ in range(GEMM_ROUNDS):
+        _wait(trainer)
+        started = time.perf_counter()
+        a @ b
+        _wait(trainer)
+        fastest = min(fastest, time.perf_counter() - started)
+    return 2 * side**3 / fastest
 
 
-def _trainer(config: Config, folder: Path) -> Trainer:
-    pack = prepare(config.data)
-    model = build_model(config.model, len(pack.classes), pack.image_size)
-    runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
-    return Trainer(config, runtime.place(model), pack, runtime, folder, _Nobody())
+def _memory(trainer: Trainer) -> int:
+    on_gpu = trainer._runtime.device.type == "cuda"
+    return torch.cuda.max_memory_allocated() if on_gpu else anonymous_bytes()
 
 
 def _wait(trainer: Trainer) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.kills import differences
 
+from benchmarks.kills import differences
 from landuse.tracking import metrics_file
 from landuse.training.batches import TrainingBatches
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.kills import CLOCKS, parts
 
+from benchmarks.kills import CLOCKS, parts
 from landuse.config.schema import HardwareConfig
 from landuse.errors import Interrupted
 from landuse.training import checkpoint
