@@ -268,16 +268,18 @@ class Trainer:
             group.update(own)  # this run's weight decay and so on, not the checkpoint's
         if parts["scaler"]:  # empty unless the checkpoint comes from fp16
             self._scaler.load_state_dict(parts["scaler"])
-        self._schedule.decays = parts["schedule"]["decays"]
-        self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
+        self._schedule.restore(parts["schedule"]["decays"], parts["schedule"]["stale_epochs"])
         self._require_finite_weights("in the checkpoint")
         needed = set() if self._config.trainer.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
         for parameter, state in self._optimizer.state.items():
             for name in needed | state.keys():
-                value = torch.as_tensor(0.0 if state[name] is None else state[name])
-                shape = parameter.shape if name != "step" and state[name] is not None else ()
+                is_none = state[name] is None and name not in needed  # sgd without momentum
+                value = torch.as_tensor(0.0 if is_none else state[name])
+                shape = parameter.shape if name != "step" and not is_none else ()
                 if value.shape != shape or not value.isfinite().all():
                     raise ValueError(f"{name} of the optimiser has another shape or is not finite")
+                if name in ("step", "exp_avg_sq") and (value < 0).any():  # a count, and a mean of squares
+                    raise ValueError(f"{name} of the optimiser is negative")
 
     def _take_over(self, path: Path, best: Path | None) -> None:
         """So that a kill before the first own checkpoint loses nothing, and a damaged one is never the one before."""
