@@ -1,6 +1,7 @@
 """metrics.jsonl, the record of a run: one JSON object per line and epoch, flushed as it is written."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class MetricsFile:
     def epoch(self, record: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that follows: a power cut must not leave that one alone
 
     def records(self) -> list[dict[str, Any]]:
         """All epochs so far, those before a resume included."""
