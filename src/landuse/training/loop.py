@@ -55,7 +55,10 @@ class Trainer:
         self.group = group
         self._classes, self._val_labels = pack.classes, val.labels
         self.model, forward = group.join(model, config.hardware.sync_batch_norm)
-        self._forward = torch.compile(forward) if runtime.compile else forward
+        # Batches have two sizes. Left to itself, torch compiles the second for any size, whose kernels round otherwise,
+        # and which is the second depends on where a run went on. Growing images have too many sizes for one graph each.
+        any_size = None if config.augment.start_size else False
+        self._forward = torch.compile(forward, dynamic=any_size) if runtime.compile else forward
         self._train_images, self._val_images = Images(train, runtime), Images(val, runtime)
         augment = AugmentConfig() if trainer.overfit_batches else config.augment
         augmentation = Augmentation(augment, pack.mean, pack.std, runtime.device)
