@@ -262,6 +262,14 @@ def changed(path: str, value: Any) -> Spoil:
     return spoil
 
 
+def doubled(times: int) -> tuple[Any, ...]:
+    """Small in the file, where each is written once; endless for who walks through all of it."""
+    pair: tuple[Any, ...] = ()
+    for _ in range(times):
+        pair = (pair, pair)
+    return pair
+
+
 CHECKPOINTS: dict[str, tuple[Spoil, str]] = {
     "an epoch of text": (changed("state/epoch", "1"), "is damaged or is no checkpoint"),
     "a loss that is none": (changed("state/best", {"val/loss": float("nan")}), "is damaged or is no checkpoint"),
@@ -275,6 +283,8 @@ CHECKPOINTS: dict[str, tuple[Spoil, str]] = {
     "a schedule's count of text": (changed("schedule/stale_epochs", "x"), "does not fit this training"),
     "a rate beyond all numbers": (changed("schedule/decays", -(10**6)), "does not fit this training"),
     "no mean of squares": (changed("optimizer/state/0/exp_avg_sq", None), "does not fit this training"),
+    "a state that grows": (changed("optimizer/state/0/foo", doubled(30)), "is no number and no tensor"),
+    "parameters that grow": (changed("optimizer/param_groups/0/params", doubled(40)), "has other groups of parameters"),
     "a negative step": (changed("optimizer/state/0/step", torch.tensor(-1.0)), "is negative"),
     "a tensor as time": (changed("state/train_seconds", torch.tensor(1.0)), "is damaged or is no checkpoint"),
     "time before all time": (changed("state/epoch_seconds", -1e300), "is damaged or is no checkpoint"),

@@ -265,10 +265,14 @@ class Trainer:
         self.model.load_state_dict(parts["model"])
         if parts["average"] is not None:
             self.average.model.load_state_dict(parts["average"])
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
-        self._optimizer.load_state_dict(parts["optimizer"])
-        for group, own in zip(self._optimizer.param_groups, settings, strict=True):
-            group.update(own)  # this run's weight decay and so on, not the checkpoint's
+        # Its settings (weight decay and so on) are this run's, not the checkpoint's.
+        groups = self._optimizer.state_dict()["param_groups"]
+        if [group["params"] for group in parts["optimizer"]["param_groups"]] != [group["params"] for group in groups]:
+            raise ValueError("its optimiser has other groups of parameters")
+        kept = [value for state in parts["optimizer"]["state"].values() for value in state.values()]
+        if not all(value is None or isinstance(value, torch.Tensor | int | float) for value in kept):
+            raise ValueError("what the optimiser kept is no number and no tensor")  # torch would walk through all of it
+        self._optimizer.load_state_dict({"state": parts["optimizer"]["state"], "param_groups": groups})
         if parts["scaler"]:  # empty unless the checkpoint comes from fp16
             self._scaler.load_state_dict(parts["scaler"])
         self._schedule.restore(parts["schedule"]["decays"], parts["schedule"]["stale_epochs"])
