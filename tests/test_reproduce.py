@@ -138,6 +138,19 @@ def test_a_changed_weight_is_found_with_its_size(command, run: Path, tmp_path: P
     assert result(tmp_path)["weight_differences"] == {name: pytest.approx(0.5)}
 
 
+def test_the_same_weights_with_other_class_names_are_another_model(command, run: Path, tmp_path: Path) -> None:
+    content = load(run / "model/model.json")
+    change(run / "model/model.json", classes=content["classes"][::-1])
+    done = command("reproduce")
+    assert done.status == 1
+    assert (
+        'every epoch is the same; model.json: classes ["water", "roof", "field"] then, ["field", "roof", "water"] now'
+        in (done.err)
+    )
+    assert "all 14 tensors of the model are the same" in done.err
+    assert result(tmp_path)["first_difference"]["key"] == "classes" and result(tmp_path)["identical"] is False
+
+
 def test_every_other_circumstance_is_named(command, run: Path, tmp_path: Path) -> None:
     path = run / "provenance.json"
     then = load(path)

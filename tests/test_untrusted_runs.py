@@ -262,6 +262,14 @@ def changed(path: str, value: Any) -> Spoil:
     return spoil
 
 
+def doubled(times: int) -> tuple[Any, ...]:
+    """Small in the file, where each is written once; endless for who walks through all of it."""
+    pair: tuple[Any, ...] = ()
+    for _ in range(times):
+        pair = (pair, pair)
+    return pair
+
+
 CHECKPOINTS: dict[str, tuple[Spoil, str]] = {
     "an epoch of text": (changed("state/epoch", "1"), "is damaged or is no checkpoint"),
     "a loss that is none": (changed("state/best", {"val/loss": float("nan")}), "is damaged or is no checkpoint"),
@@ -272,6 +280,16 @@ CHECKPOINTS: dict[str, tuple[Spoil, str]] = {
     "a moment of another shape": (changed("optimizer/state/0/exp_avg", torch.zeros(2)), "does not fit this training"),
     "no moments": (changed("optimizer/state/0", {}), "does not fit this training"),
     "a schedule of text": (changed("schedule", "x"), "does not fit this training"),
+    "a schedule's count of text": (changed("schedule/stale_epochs", "x"), "does not fit this training"),
+    "a rate beyond all numbers": (changed("schedule/decays", -(10**6)), "does not fit this training"),
+    "no mean of squares": (changed("optimizer/state/0/exp_avg_sq", None), "does not fit this training"),
+    "a state that grows": (changed("optimizer/state/0/foo", doubled(30)), "is no number and no tensor"),
+    "parameters that grow": (changed("optimizer/param_groups/0/params", doubled(40)), "has other groups of parameters"),
+    "a negative step": (changed("optimizer/state/0/step", torch.tensor(-1.0)), "is negative"),
+    "a tensor as time": (changed("state/train_seconds", torch.tensor(1.0)), "is damaged or is no checkpoint"),
+    "time before all time": (changed("state/epoch_seconds", -1e300), "is damaged or is no checkpoint"),
+    "steps without images": (changed("state/step", 10**9), "is damaged or is no checkpoint"),
+    "a best without metrics": (changed("state/best", {"val/los": 1.0}), "is damaged or is no checkpoint"),
 }
 
 
@@ -308,12 +326,45 @@ def test_a_best_that_does_not_fit_counts_as_missing(train, run: Path) -> None:
     content["model"] = {"head.bias": torch.zeros(3)}
     torch.save(content, run / "checkpoints/best.pt")
     last = content_of(run)
-    last["state"]["step"] = 1  # so that last.pt is not the best epoch's itself
+    last["state"] |= {"step": 1, "num_images": 7}  # so that last.pt is not the best epoch's itself
     torch.save(last, run / "checkpoints/last.pt")
     (run / "checkpoints/previous.pt").unlink(missing_ok=True)
     done = train(f"trainer.resume={run}/checkpoints/last.pt", "trainer.epochs=3")
     assert done.status == 0, done.err
     assert "from here on the best counts anew" in done.err
+
+
+BESIDE_CHECKPOINTS: dict[str, Spoil] = {
+    "a pipe": replaced("provenance.json", os.mkfifo),
+    "a terabyte": replaced("provenance.json", huge),
+    "deep": text("provenance.json", '{"resumed_from": [' + "[" * 400 + "]" * 400 + "]}"),
+}
+
+
+@pytest.mark.parametrize("attack", BESIDE_CHECKPOINTS)
+def test_the_provenance_beside_a_checkpoint_counts_as_none(attack: str, train, run: Path, tmp_path: Path) -> None:
+    BESIDE_CHECKPOINTS[attack](run)
+    done = train(f"trainer.resume={run}", "trainer.epochs=3")
+    assert done.status == 0, done.err
+    (part,) = json.loads((tmp_path / "outputs/train/folder_cnn/mine/provenance.json").read_text())["resumed_from"]
+    assert part["git_commit"] is None and part["epoch"] == 2
+
+
+@pytest.mark.parametrize("record", [{"epoch": 0}, {"epoch": 0, "images_per_second": "x"}])
+def test_a_history_beside_a_checkpoint_that_is_none(record: dict[str, Any], train, run: Path, tmp_path: Path) -> None:
+    (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    done = train(f"trainer.resume={run}", "trainer.epochs=3")
+    assert done.status == 2, done.err
+    assert "metrics.jsonl, line 1 is no record of an epoch" in done.err
+    assert not list(tmp_path.glob("outputs/train/*/mine/*"))
+
+
+@pytest.mark.parametrize("accuracy", [{}, {"val/accuracy": None}, {"val/accuracy": "high"}])
+def test_a_finished_run_without_a_result(accuracy: dict[str, Any], train, run: Path) -> None:
+    (run / "summary.json").write_text(json.dumps({"status": "completed", **accuracy}))
+    done = train("trainer.resume=auto", f"hydra.run.dir={run}")
+    assert done.status == 2, done.err
+    assert "summary.json is damaged: remove it to let the run go on." in done.err
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth", "safetensors"])

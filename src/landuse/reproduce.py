@@ -60,7 +60,7 @@ def reproduce(config: Config, call: Invocation) -> dict[str, Any]:
 
     run = read_run(folder)
     _require_repeatable(run)
-    weights = comparison.read_weights(folder)
+    weights, description = comparison.read_weights(folder), _described(folder)
     _warn_of_changed_weights(folder)
     _take_hardware(config, run.provenance.get("hardware"), call)
     validate(config)
@@ -79,7 +79,8 @@ def reproduce(config: Config, call: Invocation) -> dict[str, Any]:
     repeated = read_run(target)
     _require_same_data(run.provenance, repeated.provenance)
     differences = _differences(run, config, repeated.provenance)
-    result = comparison.compare((run.history, weights), (repeated.history, comparison.read_weights(target)))
+    trainings = (run.history, weights), (repeated.history, comparison.read_weights(target))
+    result = comparison.compare(*trainings, (description, _described(target)))
     content = result.to_json() | {
         "run": str(folder),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,6 +151,17 @@ def _warn_of_changed_weights(folder: Path) -> None:
 
     if model_fingerprint(folder / "model") != read_description(folder / "model").weights_sha256:
         log.warning("model: model.safetensors is not the file that model.json describes: changed after the training")
+
+
+def _described(run: Path) -> dict[str, Any]:
+    """What model.json says of the weights: the same ones with other class names are another model."""
+    from landuse.models.description import architecture_of, read_description
+
+    model = read_description(run / "model")
+    # Where a class of the user's own is found is for each command line to say.
+    architecture = {key: value for key, value in architecture_of(model.config).items() if key != "target"}
+    keys = ("classes", "image_size", "mean", "std")
+    return {"architecture": architecture, **{key: getattr(model, key) for key in keys}}
 
 
 def _take_hardware(config: Config, recorded: Any, call: Invocation) -> None:

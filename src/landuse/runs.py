@@ -94,6 +94,8 @@ def finished_summary(folder: Path, config: Config) -> dict[str, Any] | None:
         summary: dict[str, Any] = json.loads(read_text(path, LARGEST_SUMMARY))
         if summary["status"] != "completed" or not (folder / "model" / "model.json").is_file():
             return None  # a model that was removed is exported anew
+        if not isinstance(summary[config.trainer.monitor], int | float):
+            raise ValueError("its result is no number")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path} is damaged: remove it to let the run go on.") from error
     if different := differences(folder, config):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,16 @@ def test_metrics_file_appends_and_reads_back(tmp_path: Path) -> None:
     for epoch in range(3):
         file.epoch(RECORD | {"epoch": epoch})
     assert [record["epoch"] for record in file.records()] == [0, 1, 2]
+
+
+def test_an_epoch_is_on_the_disk_before_its_checkpoint_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could leave the checkpoint, which is synchronised, without the line that belongs to it."""
+    on_disk: list[str] = []
+    path = tmp_path / "m.jsonl"
+    file = MetricsFile(path)
+    monkeypatch.setattr(os, "fsync", lambda number: on_disk.append(path.read_text()))
+    file.epoch(RECORD)
+    assert on_disk == [json.dumps(RECORD) + "\n"]
 
 
 def test_metrics_file_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:

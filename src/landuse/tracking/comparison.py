@@ -31,7 +31,7 @@ SHORT_HASH = 12  # digits
 class Difference:
     """One thing in which the environments of two runs differ."""
 
-    what: str  # code | configuration | weights to begin with | lock | versions | machine | hardware | data
+    what: str  # code | configuration | weights to begin with | lock | versions | machine | hardware | data | model.json
     key: str  # empty where ``what`` says it all
     then: Any
     now: Any
@@ -187,11 +187,12 @@ class Comparison:
     num_tensors: int
     first_metric: MetricDifference | None
     weights: list[WeightDifference]
+    description: list[Difference]  # what model.json says the weights mean
 
     @property
     def identical(self) -> bool:
-        """Every epoch and every weight, times aside."""
-        return self.first_metric is None and not self.weights
+        """Every epoch, every weight and what is done with them, times aside."""
+        return self.first_metric is None and not self.weights and not self.description
 
     @property
     def largest_weight(self) -> WeightDifference | None:
@@ -206,6 +207,7 @@ class Comparison:
         if self.identical:
             return f"{self.num_epochs} epochs, {self.num_tensors} tensors"
         first = f"the first difference is in {self.first_metric}" if self.first_metric else "every epoch is the same"
+        first = "; ".join([first, *map(str, self.description)])
         if self.largest_weight is None:
             return f"{first}; all {self.num_tensors} tensors of the model are the same"
         count = f"{len(self.weights)} of {self.num_tensors} tensors of the model differ"
@@ -216,6 +218,8 @@ class Comparison:
         first: Any = asdict(self.first_metric) if self.first_metric else None
         if first is None and self.weights:
             first = asdict(self.weights[0])
+        elif first is None and self.description:
+            first = asdict(self.description[0])
         return {
             "identical": self.identical,
             "epochs": self.num_epochs,
@@ -229,12 +233,17 @@ class Comparison:
 def compare(
     then: tuple[Sequence[Mapping[str, Any]], Mapping[str, Tensor]],
     now: tuple[Sequence[Mapping[str, Any]], Mapping[str, Tensor]],
+    descriptions: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
 ) -> Comparison:
-    """Compare two trainings, each given by the records of its epochs and the weights of its exported model."""
+    """Compare two trainings, each given by the records of its epochs and the weights of its exported model.
+
+    Args:
+        descriptions: what each model.json says of the weights.
+    """
     first = next(_metric_differences(then[0], now[0]), None)
     names = sorted({*then[1], *now[1]})
     weights = [found for name in names if (found := _weight_difference(name, then[1].get(name), now[1].get(name)))]
-    return Comparison(len(now[0]), len(names), first, weights)
+    return Comparison(len(now[0]), len(names), first, weights, list(_keys("model.json", None, *descriptions)))
 
 
 def _metric_differences(

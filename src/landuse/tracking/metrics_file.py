@@ -1,6 +1,7 @@
 """metrics.jsonl, the record of a run: one JSON object per line and epoch, flushed as it is written."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from landuse.errors import UserError
 from landuse.files import read_text, replacing
 
 LARGEST = 50_000_000  # bytes; one line an epoch
+# What every record has, and the report and the summary count on.
+NUMBERS = ("train/loss", "val/loss", "val/accuracy", "lr", "images_per_second", "seconds")
 
 
 class MetricsFile:
@@ -31,6 +34,8 @@ class MetricsFile:
     def epoch(self, record: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that follows: a power cut must not leave that one alone
 
     def records(self) -> list[dict[str, Any]]:
         """All epochs so far, those before a resume included."""
@@ -55,9 +60,14 @@ def _record(line: str, where: str) -> dict[str, Any]:
         record = json.loads(line)
     except (ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+    if not isinstance(record, dict) or not _is_whole(record):
         raise UserError(f"{where} is no record of an epoch: remove the line, or restore the file from a copy.")
     return record
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    numbers = (record.get(key) for key in NUMBERS)
+    return isinstance(record.get("epoch"), int) and all(isinstance(number, int | float) for number in numbers)
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from landuse.config.schema import Config
 from landuse.data.pack import Pack
+from landuse.files import read_text, require_shallow
 from landuse.runs import comparable, read_config, to_tree
 from landuse.training.checkpoint import TrainState, find
 from landuse.training.device import Runtime
@@ -22,6 +23,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "pillow", "torchvision")  # decode, resize and draw, so results depend on them as on torch
 LARGEST_UNTRACKED = 2**20  # bytes; of larger files, and behind the first so many, sizes stand for contents
 MOST_UNTRACKED = 1000
+LARGEST = 50_000_000  # bytes of a provenance.json, which may be a stranger's
+PARTS_DEPTH = 2  # levels by which what is taken over from there lies deeper in the new one
 # What an earlier stretch of a resumed run was made with.
 OF_A_STRETCH = ("git_commit", "git_dirty", "git_diff_hash", "source_hash", "hardware")
 
@@ -136,7 +139,8 @@ def _changed(folder: Path, config: Config) -> dict[str, list[Any]]:
 def read(folder: Path) -> dict[str, Any]:
     """The provenance of a run so far; empty where it has none that can be read."""
     try:
-        content = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        content = json.loads(read_text(folder / "provenance.json", LARGEST))
+        require_shallow(content, depth=PARTS_DEPTH)
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -6,7 +6,6 @@ checkpoints/best.pt       the best epoch so far
 """
 
 import logging
-import math
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,8 @@ from landuse.models.torch_files import read_torch_file
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+METRICS = {"val/accuracy", "val/loss"}  # of the best epoch
+BEYOND_MEASURE = 1e100  # of seconds and losses
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 
@@ -103,8 +104,14 @@ def _require_plain(state: TrainState, identity: dict[str, Any]) -> None:
     """A checkpoint may come from a stranger: what is counted, compared and shown must be numbers and texts."""
     counts = (state.epoch, state.step, state.global_step, state.num_images, state.stale_epochs, state.best_epoch or 0)
     sums = (state.loss_sum, state.train_seconds, state.epoch_seconds, *state.best.values())
-    if not all(type(count) is int and count >= 0 for count in counts) or not all(map(math.isfinite, sums)):
+    if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("its state is none")
+    if not all(isinstance(value, int | float) and 0 <= value < BEYOND_MEASURE for value in sums):
+        raise ValueError("its state is none")
+    if (state.step == 0) != (state.num_images == 0) or (state.best_epoch is None) != (not state.best):
+        raise ValueError("its state contradicts itself")
+    if state.best and not state.best.keys() >= METRICS:
+        raise ValueError("its best epoch has no metrics")
     if not all(value is None or isinstance(value, str | int | float) for value in identity.values()):
         raise ValueError("its identity is none")
 

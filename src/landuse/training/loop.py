@@ -55,7 +55,10 @@ class Trainer:
         self.group = group
         self._classes, self._val_labels = pack.classes, val.labels
         self.model, forward = group.join(model, config.hardware.sync_batch_norm)
-        self._forward = torch.compile(forward) if runtime.compile else forward
+        # Batches have two sizes. Left to itself, torch compiles the second for any size, whose kernels round otherwise,
+        # and which is the second depends on where a run went on. Growing images have too many sizes for one graph each.
+        any_size = None if config.augment.start_size else False
+        self._forward = torch.compile(forward, dynamic=any_size) if runtime.compile else forward
         self._train_images, self._val_images = Images(train, runtime), Images(val, runtime)
         augment = AugmentConfig() if trainer.overfit_batches else config.augment
         augmentation = Augmentation(augment, pack.mean, pack.std, runtime.device)
@@ -262,22 +265,28 @@ class Trainer:
         self.model.load_state_dict(parts["model"])
         if parts["average"] is not None:
             self.average.model.load_state_dict(parts["average"])
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
-        self._optimizer.load_state_dict(parts["optimizer"])
-        for group, own in zip(self._optimizer.param_groups, settings, strict=True):
-            group.update(own)  # this run's weight decay and so on, not the checkpoint's
+        # Its settings (weight decay and so on) are this run's, not the checkpoint's.
+        groups = self._optimizer.state_dict()["param_groups"]
+        if [group["params"] for group in parts["optimizer"]["param_groups"]] != [group["params"] for group in groups]:
+            raise ValueError("its optimiser has other groups of parameters")
+        kept = [value for state in parts["optimizer"]["state"].values() for value in state.values()]
+        if not all(value is None or isinstance(value, torch.Tensor | int | float) for value in kept):
+            raise ValueError("what the optimiser kept is no number and no tensor")  # torch would walk through all of it
+        self._optimizer.load_state_dict({"state": parts["optimizer"]["state"], "param_groups": groups})
         if parts["scaler"]:  # empty unless the checkpoint comes from fp16
             self._scaler.load_state_dict(parts["scaler"])
-        self._schedule.decays = parts["schedule"]["decays"]
-        self._schedule.stale_epochs = parts["schedule"]["stale_epochs"]
+        self._schedule.restore(parts["schedule"]["decays"], parts["schedule"]["stale_epochs"])
         self._require_finite_weights("in the checkpoint")
         needed = set() if self._config.trainer.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
         for parameter, state in self._optimizer.state.items():
             for name in needed | state.keys():
-                value = torch.as_tensor(0.0 if state[name] is None else state[name])
-                shape = parameter.shape if name != "step" and state[name] is not None else ()
+                is_none = state[name] is None and name not in needed  # sgd without momentum
+                value = torch.as_tensor(0.0 if is_none else state[name])
+                shape = parameter.shape if name != "step" and not is_none else ()
                 if value.shape != shape or not value.isfinite().all():
                     raise ValueError(f"{name} of the optimiser has another shape or is not finite")
+                if name in ("step", "exp_avg_sq") and (value < 0).any():  # a count, and a mean of squares
+                    raise ValueError(f"{name} of the optimiser is negative")
 
     def _take_over(self, path: Path, best: Path | None) -> None:
         """So that a kill before the first own checkpoint loses nothing, and a damaged one is never the one before."""

@@ -9,6 +9,7 @@ from torch import nn
 from landuse.config.schema import TrainerConfig
 
 ParamGroups = list[dict[str, object]]
+MOST_EPOCHS = 2**31  # beyond it, a power of decay_factor is no number any more
 
 
 def build_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
@@ -98,6 +99,16 @@ class Schedule:
         if self._config.scheduler == "plateau" and self.stale_epochs >= self._config.decay_epochs:
             self.decays += 1
             self.stale_epochs = 0
+
+    def restore(self, decays: int, stale_epochs: int) -> None:
+        """Go on with what a checkpoint kept.
+
+        Raises:
+            ValueError: they are no counts.
+        """
+        if not all(type(count) is int and 0 <= count < MOST_EPOCHS for count in (decays, stale_epochs)):
+            raise ValueError("its schedule has no counts")
+        self.decays, self.stale_epochs = decays, stale_epochs
 
     def _after_warmup(self, progress: float) -> float:
         length = self._config.epochs - self._config.warmup_epochs
