@@ -37,10 +37,11 @@ def run_process(arguments: Sequence[str], folder: Path = ROOT, environment: Mapp
         RuntimeError: it failed; the end of its output.
     """
     found = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}  # as people start it
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PYTHONPATH": found, **(environment or {})},
+        env={**inherited, "PYTHONPATH": found, **(environment or {})},
     )  # fmt: skip
     assert process.stdout is not None
     output = process.stdout.read()
