@@ -37,7 +37,8 @@ def run_process(arguments: Sequence[str], folder: Path = ROOT, environment: Mapp
         RuntimeError: it failed; the end of its output.
     """
     found = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}  # as people start it
+    # As people start it: with compiled modules kept.
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
