@@ -71,6 +71,7 @@ def test_trials_on_a_ray_cluster(tmp_path: Path, tiny: list[str]) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a launcher in /proc")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "extra", "program", "ended"),
     [
