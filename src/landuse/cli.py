@@ -204,10 +204,10 @@ def _problem_of_place(error: BaseException | None, command: str) -> str | None:
 
 
 def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
-    """Arguments for Hydra: the job's name, and ``debug=x`` and ``+experiment=x`` accepted beside the canonical form."""
+    """Arguments for Hydra: the job's name, and ``debug=x``, ``sweeps=x``, ``+experiment=x`` in their canonical form."""
     canonical = []
     for argument in arguments:
-        if argument.startswith("debug="):
+        if argument.startswith(("debug=", "sweeps=")):
             argument = "+" + argument
         elif argument.startswith("+experiment="):
             argument = argument[1:]

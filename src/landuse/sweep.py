@@ -14,7 +14,7 @@ OWN_KEYS = ("workers", "n_trials", "max_failures", "storage", "study_name", "dry
 SHOWING = ("--cfg", "-c", "--info", "-i")  # Hydra's, which show the configuration instead of running anything
 USAGE = """usage: python -m landuse.sweep name=RECIPE [KEY=VALUE ...]
 
-  workers=N        processes on this machine; 1 unless given
+  workers=N        processes on this machine; 1 unless given, 0 for none but this one
   n_trials=N       finished trials in all
   max_failures=N   more than that end the sweep
   dry_run=true     show the space, the budget and the first points, and train nothing

@@ -4,6 +4,7 @@ from landuse import training_run
 from landuse.cli import Invocation, run_command
 from landuse.config.schema import Config
 from landuse.config.validate import validate
+from landuse.errors import UserError
 from landuse.tracking import logs
 
 
@@ -17,6 +18,9 @@ def train(config: Config, call: Invocation) -> float:
         UserError: a mistake in the configuration or the data, or a training that diverged.
         Interrupted: by a signal, after a checkpoint was written.
     """
+    for recipe in (override.partition("=")[2] for override in call.overrides if override.startswith("+sweeps=")):
+        if not call.is_multirun:
+            raise UserError(f"+sweeps={recipe} needs --multirun; or start python -m landuse.sweep name={recipe}.")
     validate(config)
     logs.to_stderr()
     return training_run.run(config, call)

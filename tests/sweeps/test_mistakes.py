@@ -20,6 +20,9 @@ COMMAND = {
     "key that the sweeper lacks": (["hydra.sweeper.n_trial=3"], "hydra/sweeper=landuse, which a recipe must choose"),
     "no sampler": (["hydra.sweeper.sampler=null"], "choose one by hydra/sweeper/sampler=NAME"),
     "no pruner": (["hydra.sweeper.pruner=null"], "choose one by hydra/sweeper/pruner=NAME"),
+    "several objectives": (
+        ["hydra/sweeper/sampler=cmaes", "hydra.sweeper.objective=[val/accuracy,parameters]"], "takes one objective",
+    ),
     "null among choices of a group": (["augment=light,null"], "augment=null is not a valid choice"),
     "null as recipe": (["name=null"], "sweeps=null is not a valid choice"),
     "number as recipe": (["name=5"], "sweeps=5 is not a valid choice"),
@@ -56,6 +59,12 @@ def test_mistakes_in_the_recipe(sweep, tmp_path: Path, recipe: str, message: str
     done = sweep(recipe.encode())
     assert done.status == 2
     assert done.err.startswith("error: ") and message in done.err and "Traceback" not in done.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_recipe_without_multirun(command, tiny, tmp_path: Path) -> None:
+    done = command("train", *tiny, "sweeps=cnn_tpe")
+    assert done.status == 2 and "needs --multirun; or start python -m landuse.sweep name=cnn_tpe" in done.err
     assert not (tmp_path / "outputs").exists()
 
 

@@ -75,7 +75,7 @@ def test_the_result_is_told(tmp_path: Path) -> None:
     page = report(sweep(mixed()), tmp_path, "python -m landuse.train 'name=a b'")
     for expected in (
         "Sweep night", "61.00 %", "by trial 11 with trainer.lr=0.001 augment=strong",
-        "14 of 20 trials finished: 12 completed, 2 were pruned.",
+        "14 of 20 trials finished: 12 completed, 2 pruned.",
         "Besides: 1 failed, 1 interrupted, 1 running, 1 waiting, 4 still to begin.",
         "All together trained 111 epochs. Pruning saved about 10 more", "python -m landuse.train 'name=a b'",
         "1 min 30 s", "8 more trials",

@@ -84,7 +84,7 @@ def test_too_many_failures_end_this_start(tmp_path: Path) -> None:
     for number in range(2):
         sweep.claim()
         sweep.fail(number, f"failure {number}")
-    with pytest.raises(SweepFailedError, match=r"2 trials failed, more than max_failures=1.*trial 1, failure 1"):
+    with pytest.raises(SweepFailedError, match=r"More than max_failures=1 trials failed: 2.*trial 1, failure 1"):
         sweep.claim()
     assert run_on(Sweep(make_plan(tmp_path, max_failures=1), "two")) == 4
 

@@ -8,10 +8,11 @@ from omegaconf import DictConfig
 from landuse.config import compose
 from landuse.files import replacing
 from landuse.runs import comparable, to_tree
-from landuse.sweeps.plan import MAY_DIFFER, Plan, trial_config
+from landuse.sweeps.plan import Plan, trial_config
 from landuse.sweeps.records import TrialRecord, shown_values
 
-GROUPS = ("model", "data", "augment", "trainer")  # hardware and tracking are the machine's and the user's
+GROUPS = ("model", "data", "augment", "trainer", "hardware")
+LEFT_OUT = ("trainer.profile", "run_name", "experiment_name", "model.kind")
 
 
 def write_best(trial: TrialRecord, config: DictConfig, loader: Any, plan: Plan) -> None:
@@ -31,7 +32,7 @@ def write_best(trial: TrialRecord, config: DictConfig, loader: Any, plan: Plan) 
     content = comparable(to_tree(trial_config(config, loader, overrides)))
     own: dict[str, Any] = {}
     for key, value in content.items():
-        if value != default.get(key) and not key.startswith((*MAY_DIFFER, "model.kind")):
+        if value != default.get(key) and not key.startswith(LEFT_OUT):
             *path, leaf = key.split(".")
             node = own
             for part in path:

@@ -5,7 +5,6 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +178,8 @@ def _check_sampler_and_pruner(plan: Plan) -> None:
             f"hydra/sweeper/pruner: trials are pruned by trainer.monitor={plan.monitor}, which must be the only "
             "objective; take hydra/sweeper/pruner=none, and a recipe without keys of another pruner."
         )
-    if str(plan.sampler["_target_"]).endswith(".CmaEsSampler") and find_spec("cmaes") is None:
-        raise UserError("hydra/sweeper/sampler=cmaes needs a package of its own: pip install cmaes.")
+    if str(plan.sampler["_target_"]).endswith(".CmaEsSampler") and len(plan.objectives) > 1:
+        raise UserError("hydra/sweeper/sampler=cmaes takes one objective: use tpe, nsgaii or random for several.")
     for group in ("pruner", "sampler"):
         try:
             _ = build(plan.pruner) if group == "pruner" else plan.new_sampler(0)

@@ -251,10 +251,11 @@ class Sweep:
             if trial.user_attrs.get("is_fault") and trial.user_attrs.get("session") == self._session
         ]
         if len(failed) > self.plan.max_failures:
+            reason = failed[-1].user_attrs["reason"].rstrip(".")
             raise SweepFailedError(
-                f"{len(failed)} trials failed, more than max_failures={self.plan.max_failures}; the last: trial "
-                f"{failed[-1].number}, {failed[-1].user_attrs['reason']}. What has finished is kept: mend the cause "
-                "and start the same command again."
+                f"More than max_failures={self.plan.max_failures} trials failed: {len(failed)}; the last: trial "
+                f"{failed[-1].number}, {reason}. What has finished is kept: mend the cause and start the same command "
+                "again."
             )
 
     def publish(self) -> None:

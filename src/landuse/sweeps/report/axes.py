@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 MAX_CATEGORIES = 12  # of a key; rarer ones are drawn as one
-MAX_STEPS, MIN_GAP = 6, 0.12  # numbers of a key that are written one by one; their distance as a share of the axis
+# Numbers of a key that are written one by one; their distance as a share of the axis; their length.
+MAX_STEPS, MIN_GAP, MAX_DIGITS = 6, 0.12, 6
 MARGIN = 0.05  # beyond the outermost numbers of a key, as a share of the axis
 MANY_TRIALS = 60  # from which on marks become smaller and lines fainter
 
@@ -169,7 +170,8 @@ class Scale:
         """The different numbers, where they are so few and so far apart that each can be written; else none."""
         different = sorted(set(self.numbers))
         gaps = [self.share(after) - self.share(before) for before, after in pairwise(different)]
-        return different if len(different) <= MAX_STEPS and all(gap >= MIN_GAP for gap in gaps) else []
+        are_few = len(different) <= MAX_STEPS and all(len(number_text(number)) <= MAX_DIGITS for number in different)
+        return different if are_few and all(gap >= MIN_GAP for gap in gaps) else []
 
     def ticks(self) -> list[tuple[float, str]]:
         """Shares of the axis with what to write there."""

@@ -66,7 +66,7 @@ def _progress(record: SweepRecord) -> str:
     rest = [f"{count} {what}" for what, count in counts.items() if count]
     epochs = sum(trial.epochs for trial in record.trials)
     sentences = [
-        f"{record.progress}: {record.count('complete')} completed, {record.count('pruned')} were pruned.",
+        f"{record.progress}: {record.count('complete')} completed, {record.count('pruned')} pruned.",
         f"Besides: {', '.join(rest)}." if rest else "",
         f"All together trained {epochs:,} {'epoch' if epochs == 1 else 'epochs'}.",
     ]
