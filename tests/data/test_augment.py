@@ -11,7 +11,7 @@ from torch import Tensor
 from landuse.config.schema import AugmentConfig
 from landuse.data.augment import Augmentation, Draws, Mixing, normalise
 from landuse.data.augment.colour import LUMA, erase, erase_batch, hue_matrix, saturation_matrix
-from landuse.data.augment.geometry import permute_batch, resample_batch, resample_each
+from landuse.data.augment.geometry import mirror_border, move_pixels, resample_batch, resample_each
 from landuse.data.augment.mixing import paste
 from landuse.data.augment.pipeline import size_at
 
@@ -195,14 +195,19 @@ def test_accelerators_resample_as_the_host_does(size: int) -> None:
     images, boxes = random_images(4), torch.tensor([[0, 0, 32], [3, 5, 20], [12, 0, 20], [7, 9, 11]])
     symmetries = torch.arange(4) * 2 + 1
     on_host = resample_each(images, boxes, symmetries, size)
-    batched = permute_batch(resample_batch(images, boxes.float(), size), symmetries)
+    still = torch.zeros(4, dtype=torch.int64)
+    batched = move_pixels(resample_batch(images, boxes.float(), size), still, still, symmetries)
     torch.testing.assert_close(batched, on_host.float(), atol=1.01, rtol=0)
 
 
-def test_accelerators_permute_as_the_host_does() -> None:
+@pytest.mark.parametrize("margin", [0, 5, 31])
+def test_a_gather_moves_pixels_as_boxes_are_cut(margin: int) -> None:
     images, symmetries = random_images(8), torch.arange(8)
-    whole = torch.tensor([[0, 0, 32]]).expand(8, -1)
-    assert torch.equal(permute_batch(images, symmetries), resample_each(images, whole, symmetries, 32))
+    down, right = (torch.randint(-margin, margin + 1, (8,), generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    down[0], right[1] = margin, -margin
+    boxes = torch.stack([down + margin, right + margin, torch.full((8,), 32)], dim=1)
+    wide = mirror_border(mirror_border(images, 1, margin), 2, margin) if margin else images
+    assert torch.equal(move_pixels(images, down, right, symmetries), resample_each(wide, boxes, symmetries, 32))
 
 
 def test_rejects_other_than_square_bytes() -> None:

@@ -30,6 +30,8 @@ from landuse.data.augment.draws import Draws, between, up_to
 LUMA = (0.299, 0.587, 0.114)
 ERASED_AREA = (0.02, 0.2)  # of the image
 ERASED_ASPECT = (0.3, 3.3)  # height / width
+VALUES_IN_CACHE = 2**20  # of a batch that the host converts and scales at once, before it writes them out of its cache
+GREY_ROWS = 64  # that tell an image's mean grey: all rows of a small image, some of a large one
 PIXELS_PER_BLOCK = 4  # of the block-diagonal matrix product: BLAS is slow at 3 x 3 matrices
 
 
@@ -54,7 +56,14 @@ def _scale_channels(images: Tensor, gain: Tensor, offset: Tensor, dtype: torch.d
     scaled = torch.empty(num, height, width * channels, dtype=dtype, device=images.device)
     rows = images.reshape(num, height, width * channels)
     # Tiled along the row the two vectors are as long as it, and the inner loop vectorises.
-    torch.addcmul(_tile(offset, width), rows, _tile(gain, width), out=scaled)
+    gains, offsets = (_tile(each, width).expand(num, 1, -1) for each in (gain, offset))
+    at_once = max(1, VALUES_IN_CACHE // rows[0].numel()) if images.device.type == "cpu" else num
+    for start in range(0, num, at_once):
+        some = slice(start, start + at_once)
+        scaled[some] = rows[
+            some
+        ]  # converted apart from the arithmetic, as both vectorise and one that does both does not
+        torch.addcmul(offsets[some], scaled[some], gains[some], out=scaled[some])
     return scaled.view(images.shape).permute(0, 3, 1, 2)
 
 
@@ -115,7 +124,8 @@ def _gain(strength: float, uniform: Tensor) -> Tensor:
 
 
 def _mean_grey(images: Tensor, luma: Tensor) -> Tensor:
-    """Mean luma of each image: (N, H, W, 3) -> (N,) float32."""
+    """Mean luma of each image, of a large one by evenly spaced rows: (N, H, W, 3) -> (N,) float32."""
+    images = images[:, :: max(1, images.shape[1] // GREY_ROWS)]
     num, height, width, _ = images.shape
     # Row on row first, which vectorises; a sum over single pixels does not and takes five times as long.
     columns = images.reshape(num, height, width * 3).sum(1, dtype=torch.float32)

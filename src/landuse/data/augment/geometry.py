@@ -1,14 +1,15 @@
 """Crops, translations, resizing and the eight symmetries of the square.
 
 A batch is described by one square box and one symmetry per image, both in whole pixels: the box is cut out, resized to
-the output size with an antialiasing triangle filter, then flipped and transposed. Where a box already has the output
-size nothing is interpolated, so symmetries and translations alone move pixels without changing them.
+the output size with an antialiasing triangle filter, then flipped and transposed. Symmetries and translations alone
+interpolate nothing: one gather moves the pixels of the whole batch.
 
-The host works image by image and stays in uint8, for which torch has a fast resize; an accelerator, where a launch per
-image would dominate, resamples the batch by two matrix products. Both take the same boxes and apply the same filter;
-they differ by the host's rounding to whole grey levels.
+Where boxes are resized, the host works image by image and stays in uint8, for which torch has a fast resize; an
+accelerator, where a launch per image would dominate, resamples the batch by two matrix products. Both take the same
+boxes and apply the same filter; they differ by the host's rounding to whole grey levels.
 
-Measured on the host (batch 32, torch 2.15, 2 cores, allocator keeping memory, taken in turn, median of 13), images/s:
+Measured on the host (batch 32, torch 2.15, 2 cores, allocator keeping memory, taken in turn, median of 13; "both" are
+symmetry and translation, batch 64, median of 15, on another processor), images/s:
 
   =========================  =======  =======  =======
   side                         64 px    96 px   256 px
@@ -16,9 +17,8 @@ Measured on the host (batch 32, torch 2.15, 2 cores, allocator keeping memory, t
   crop, image by image        48,300   35,600    8,200
   crop, F.grid_sample         40,900   15,000    2,250
   crop, matrix products       23,400    8,900      800
-  symmetry, image by image    86,700   45,600   15,800
-  symmetry, one gather       148,000   59,600   10,700
-  symmetry, 3 x torch.where   44,100   16,900    3,000
+  both, image by image        60,400   38,800    9,900
+  both, one gather           168,400   90,100   14,500
   =========================  =======  =======  =======
 """
 
@@ -46,21 +46,23 @@ def transform(images: Tensor, config: AugmentConfig, draws: Draws, size: int) ->
         (N, size, size, 3) on the 0..255 scale; uint8, or float32 where an accelerator resampled.
     """
     side = images.shape[1]
-    resamples = config.crop_scale is not None or config.shift > 0 or size != side
-    if not (resamples or config.symmetries):
+    if not (config.crop_scale is not None or config.shift > 0 or size != side or config.symmetries):
         return images
 
     margin = min(round(config.shift * side), side - 1)
     symmetries = up_to(NUM_SYMMETRIES - 1, draws.symmetry) * config.symmetries  # (N,)
     boxes = _boxes(side, margin, config, draws)
+    if config.crop_scale is None and size == side:  # whole pixels move, and none is interpolated
+        down, right, symmetry = (boxes[:, 0] - margin, boxes[:, 1] - margin, symmetries)
+        return move_pixels(images, *(each.to(images.device, non_blocking=True) for each in (down, right, symmetry)))
     if margin:
-        images = _mirror_border(_mirror_border(images, 1, margin), 2, margin)
+        images = mirror_border(mirror_border(images, 1, margin), 2, margin)
     if images.device.type == "cpu":
         return resample_each(images, boxes, symmetries, size)
-    if resamples:
-        images = resample_batch(images, boxes.to(images.device, torch.float32, non_blocking=True), size)
+    images = resample_batch(images, boxes.to(images.device, torch.float32, non_blocking=True), size)
     if config.symmetries:
-        images = permute_batch(images, symmetries.to(images.device, non_blocking=True))
+        unmoved = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        images = move_pixels(images, unmoved, unmoved, symmetries.to(images.device, non_blocking=True))
     return images
 
 
@@ -79,7 +81,7 @@ def _boxes(side: int, margin: int, config: AugmentConfig, draws: Draws) -> Tenso
     return torch.stack([top, left, sides], dim=1)
 
 
-def _mirror_border(images: Tensor, dim: int, margin: int) -> Tensor:
+def mirror_border(images: Tensor, dim: int, margin: int) -> Tensor:
     """Widen a dimension by its reflection, the border pixel itself not repeated; needs margin < length."""
     before = images.narrow(dim, 1, margin).flip(dim)
     after = images.narrow(dim, images.shape[dim] - 1 - margin, margin).flip(dim)
@@ -109,20 +111,36 @@ def _permute(image: Tensor, symmetry: int) -> Tensor:
     return image.transpose(0, 1) if symmetry & TRANSPOSE else image
 
 
-def permute_batch(images: Tensor, symmetries: Tensor) -> Tensor:
-    """Apply symmetries (N,) to (N, S, S, 3) by one gather of pixels, whose source indices are a sum of two vectors."""
+def move_pixels(images: Tensor, down: Tensor, right: Tensor, symmetries: Tensor) -> Tensor:
+    """Move what each image shows, its border mirrored, then apply its symmetry, by one gather of whole pixels.
+
+    Args:
+        images: (N, S, S, 3) of any type.
+        down, right: (N,) int64 on the same device, by how many pixels the view moves; less than S in size.
+        symmetries: (N,) likewise.
+
+    Returns:
+        The same type and shape. The source of each pixel is a sum of two vectors, one for its row, one for its column.
+    """
     num, side = images.shape[:2]
-    ascending = torch.arange(side, device=images.device)
+    # Half the bytes of int64: reading the indices takes longer than reading the pixels.
+    index_type = torch.int32 if num * side**2 < 2**31 else torch.int64
+    ascending = torch.arange(side, device=images.device, dtype=index_type)
+    rows, columns = (_mirrored(ascending + by[:, None].to(index_type), side) for by in (down, right))  # (N, S)
     flip_rows, flip_columns, transpose = (
         (symmetries & bit).bool()[:, None] for bit in (FLIP_ROWS, FLIP_COLUMNS, TRANSPOSE)
     )
-    rows = torch.where(flip_rows, side - 1 - ascending, ascending) * side  # (N, S)
-    columns = torch.where(flip_columns, side - 1 - ascending, ascending)
-    first = torch.arange(num, device=images.device)[:, None] * side**2
-    down = first + torch.where(transpose, columns, rows)
-    across = torch.where(transpose, rows, columns)
-    source = (down[:, :, None] + across[:, None, :]).flatten()
+    rows = torch.where(flip_rows, rows.flip(1), rows) * side
+    columns = torch.where(flip_columns, columns.flip(1), columns)
+    first = torch.arange(num, device=images.device, dtype=index_type)[:, None] * side**2
+    down_by, across = first + torch.where(transpose, columns, rows), torch.where(transpose, rows, columns)
+    source = (down_by[:, :, None] + across[:, None, :]).flatten()
     return images.reshape(-1, 3).index_select(0, source).view(images.shape)
+
+
+def _mirrored(positions: Tensor, side: int) -> Tensor:
+    """Positions from beyond the image's border, reflected into it; the border pixel itself is not repeated."""
+    return (side - 1) - ((side - 1) - positions.abs()).abs()
 
 
 def resample_batch(images: Tensor, boxes: Tensor, size: int) -> Tensor:
