@@ -39,6 +39,8 @@ class Criterion:
     def __call__(self, logits: Tensor, labels_a: Tensor, labels_b: Tensor, weight_of_a: Tensor | float) -> Tensor:
         """Logits (N, C) of any float type and two label tensors (N,) int64 -> scalar float32."""
         logits = logits.float()
+        if isinstance(weight_of_a, float) and weight_of_a == 1.0:  # nothing is mixed
+            return self._sum(logits, labels_a)
         return weight_of_a * self._sum(logits, labels_a) + (1 - weight_of_a) * self._sum(logits, labels_b)
 
     def _sum(self, logits: Tensor, labels: Tensor) -> Tensor:

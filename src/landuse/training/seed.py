@@ -23,4 +23,8 @@ def generator(seed: int, *stream: str | int) -> torch.Generator:
 
 def seed_torch(seed: int, *stream: str | int) -> None:
     """Seed torch's global generators, on which initialisation and dropout draw."""
-    torch.manual_seed(stream_seed(seed, *stream))
+    number = stream_seed(seed, *stream)
+    if torch.cuda.is_initialized() or torch.backends.mps.is_available():  # type: ignore[no-untyped-call]
+        torch.manual_seed(number)
+    else:  # it would keep a stack trace for every device that is not there, at each step
+        torch.default_generator.manual_seed(number)
