@@ -100,7 +100,7 @@ class Report:
         self.add(label, "", [a / b for a, b in zip(above, below, strict=True)])
 
     def finish(self) -> None:
-        """Print the table, and write ``outputs/benchmarks/<name>.json``."""
+        """Print the table, and write ``outputs/benchmarks/<name>.json`` below the current folder."""
         content = {
             "benchmark": self.name,
             "command": f"python -m benchmarks.{self.name} {' '.join(sys.argv[1:])}".strip(),
@@ -109,7 +109,7 @@ class Report:
             "settings": self.settings,
             "results": self.rows,
         }
-        path = ROOT / "outputs" / "benchmarks" / f"{self.name}.json"
+        path = Path("outputs", "benchmarks", f"{self.name}.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         print(", ".join(f"{key} {value}" for key, value in (content["machine"] | self.settings).items()))
