@@ -18,6 +18,48 @@ def test_closed_stderr(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+ENDS = """
+import atexit, sys, threading, time
+from landuse.cli import leave
+
+class TakenApart:
+    def __del__(self):
+        print("taken apart")
+
+kept = TakenApart()
+atexit.register(print, "told")
+{0}
+leave()
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "output"),
+    [
+        ("print('said')", "said\ntold\n"),
+        (
+            "threading.Thread(target=lambda: print(time.sleep(0.2), 'worked')).start()",
+            "None worked\ntold\ntaken apart\n",
+        ),
+        ("threading.Thread(target=time.sleep, args=[60], daemon=True).start()", "told\n"),
+    ],
+)
+def test_leaving(more: str, output: str) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS.format(more)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
+
+
+def test_leaving_with_output_that_nobody_takes() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = [sys.executable, "-c", ENDS.format("print('said')")]
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writer)
+    assert done.returncode == 120  # Python's own
+    assert "BrokenPipeError" in done.stderr
+
+
 def fills_up(monkeypatch: pytest.MonkeyPatch, after: int, number: int = errno.ENOSPC) -> None:
     """From the so-maniest file on, what is written meets a full disk, without the file's name as the system has it."""
     count = 0

@@ -3,12 +3,14 @@
 Nothing here imports torch; a job imports it in its own body, after the configuration has been found to be right.
 """
 
+import atexit
 import contextlib
 import errno
 import os
 import shlex
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -148,6 +150,23 @@ def run_command(command: str, job: Job) -> None:
             _exit_with_message(problem, wants_traceback)
         traceback.print_exc()
         sys.exit(EXIT_FAILURE)
+
+
+def leave() -> None:
+    """End this process, whose command is done, at once: after torch, Python takes 0.7 s to take its modules apart.
+
+    What wants to be told of the end is told, and what was printed is written. With threads still at work, or output
+    that cannot be written, Python ends as it always does.
+    """
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        return
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(0)
 
 
 def _result(job: Job, config: Config, call: Invocation) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landuse import runs
-from landuse.cli import Invocation, run_command
+from landuse.cli import Invocation, leave, run_command
 from landuse.config import compose
 from landuse.config.schema import Config, CustomModelConfig, ModelConfig
 from landuse.config.validate import validate
@@ -216,3 +216,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landuse import runs, training_run
-from landuse.cli import Invocation, no_empty_folder, run_command
+from landuse.cli import Invocation, leave, no_empty_folder, run_command
 from landuse.config import compose
 from landuse.config.devices import DEVICE_FORM, has_mps, num_cuda_devices
 from landuse.config.processes import Place
@@ -267,3 +267,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

@@ -1,7 +1,7 @@
 """python -m landuse.train: one training run, from configuration to run folder. What it does: training_run.py."""
 
 from landuse import training_run
-from landuse.cli import Invocation, run_command
+from landuse.cli import Invocation, leave, run_command
 from landuse.config.schema import Config
 from landuse.config.validate import validate
 from landuse.errors import UserError
@@ -33,3 +33,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()
