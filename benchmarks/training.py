@@ -6,15 +6,17 @@ Runs, in turn and in one process, an epoch of the framework's loop (gather, augm
 update, guard, bookkeeping) and as many bare steps (forward, backward, update) on tensors that lie on the device
 already. Same model, optimiser, precision, layout and batch size. Utilisation is of the fastest matrix product that was
 measured in the same process and precision; operations are counted by torch, multiplications and additions apart.
+On a GPU, `busy` is the share of an epoch in which it computes or copies; the profiler that tells it slows the host.
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch.autograd import DeviceType
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,6 +63,8 @@ def main(arguments: list[str]) -> None:
     report.add("operations", "GFLOP/image", [flops / 1e9])
     report.add("fastest matrix product", "GFLOP/s", [best / 1e9])
     report.add("utilisation by the loop", "", [rate * flops / best for rate in rates])
+    if trainer._runtime.device.type == "cuda":
+        report.add("GPU busy in the loop", "", [_busy(trainer) for _ in range(3)])
     report.add("memory in bare steps", "MiB", memory["bare"][1:])
     report.add("memory in the loop", "MiB", memory["loop"][1:])
     report.finish()
@@ -115,6 +119,25 @@ def _fastest_product(trainer: Trainer) -> float:
         _wait(trainer)
         fastest = min(fastest, time.perf_counter() - started)
     return 2 * side**3 / fastest
+
+
+def _busy(trainer: Trainer) -> float:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        started = time.perf_counter()
+        _epoch(trainer)
+        _wait(trainer)
+        seconds = time.perf_counter() - started
+    events = [event for event in profiler.events() or [] if event.device_type is DeviceType.CUDA]
+    return covered([(event.time_range.start, event.time_range.end) for event in events]) / 1e6 / seconds
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """How much of a line these spans cover, where they overlap once."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 def _memory(trainer: Trainer) -> int:

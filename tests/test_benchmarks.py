@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.images import write_pngs
+from benchmarks.training import covered
 
 TINY = ["data.image_size=32", "data.synthetic.images_per_class=4", "model.depth=2", "model.width=4"]
 SUITE = {
@@ -60,6 +61,11 @@ def test_a_process_that_fails_is_told(tmp_path: Path) -> None:
 def test_images_are_written_by_class(tmp_path: Path) -> None:
     assert write_pngs(tmp_path, 2, 16) == 42
     assert len(list(tmp_path.glob("*/*.png"))) == 42
+
+
+def test_overlapping_spans_count_once() -> None:
+    assert covered([(5, 6), (0, 2), (1, 4), (1, 2)]) == 5
+    assert covered([]) == 0
 
 
 @pytest.mark.slow

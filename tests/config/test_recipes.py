@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 
 from landuse.config.folders import config_dir
 from landuse.data.synthetic import CLASSES
@@ -78,8 +80,11 @@ def test_hardware(command, scenes: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
-def test_experiment(command, scenes: Path, name: str) -> None:
+def test_experiment(command, scenes: Path, name: str, tmp_path: Path) -> None:
     extra = TINY_CNN if name == "pipeline" else []
+    if name == "ucmerced_pretrained":
+        torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+        extra = ["model=resnet18", f"model.weights={tmp_path / 'resnet18.pth'}"]
     trains(command, f"experiment={name}", *folder(scenes), "augment.size=32", "augment.start_size=16", *extra, *SMALL)
 
 

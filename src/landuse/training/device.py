@@ -127,7 +127,8 @@ def _set_switches(runtime: Runtime, deterministic: bool) -> None:
     torch.set_float32_matmul_precision("high" if runtime.precision != "fp32" else "highest")
     torch.backends.cudnn.allow_tf32 = runtime.precision != "fp32"  # on by default, and not what fp32 means
     torch.backends.cudnn.benchmark = not deterministic
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler
+        torch.use_deterministic_algorithms(deterministic)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's own condition for determinism
         # Filling fresh memory costs a pass per tensor and helps only code that reads what it never wrote.

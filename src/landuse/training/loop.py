@@ -28,7 +28,8 @@ from landuse.training.group import ALONE, Group
 from landuse.training.inference import Predictor
 from landuse.training.loss import Criterion, RunningLoss, diverged
 from landuse.training.observer import Observer
-from landuse.training.optim import Schedule, build_optimizer
+from landuse.training.optim import build_optimizer
+from landuse.training.schedule import Schedule
 from landuse.training.seed import generator, seed_torch
 
 log = logging.getLogger(__name__)
@@ -151,9 +152,9 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         if self._config.trainer.clip_norm is not None:
-            self._scaler.unscale_(self._optimizer)
+            self._scaler.unscale_(self._optimizer)  # type: ignore[arg-type]
             nn.utils.clip_grad_norm_(self.model.parameters(), self._config.trainer.clip_norm)
-        self._scaler.step(self._optimizer)
+        self._scaler.step(self._optimizer)  # type: ignore[arg-type]
         self._scaler.update()
         self._optimizer.zero_grad()
         self.average.update(self.state.global_step)

@@ -1,18 +1,135 @@
-"""Optimisers and learning-rate schedules. To add one: a builder here, and its name in TrainerConfig."""
+"""Optimisers. To add one: a builder here, and its name in TrainerConfig."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landuse.config.schema import TrainerConfig
 
-ParamGroups = list[dict[str, object]]
-MOST_EPOCHS = 2**31  # beyond it, a power of decay_factor is no number any more
+ParamGroups = list[dict[str, Any]]
+EPS = 1e-8  # of AdamW, added to the root of the mean square; torch's default
 
 
-def build_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
+class FusedOptimizer:
+    """SGD or AdamW by torch's fused kernels: to the bit what ``torch.optim`` computes with ``fused=True``.
+
+    The first optimiser of ``torch.optim`` in a process imports torch's compiler, which takes longer than all else that a
+    training does before its first step but the import of torch. Parameters, their state and its dictionaries are laid
+    out as there, and a gradient scaler finds what it needs.
+
+    Attributes:
+        param_groups: ``params``, ``lr``, ``weight_decay``, and what the kind of optimiser takes.
+        state: what was kept of each parameter that has been updated.
+    """
+
+    _step_supports_amp_scaling = True  # GradScaler hands on its scale and what it found, and does not wait for it
+
+    def __init__(self, groups: ParamGroups, **settings: Any) -> None:
+        self.param_groups: ParamGroups = [{**settings, **group} for group in groups]
+        self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        scaling = {"grad_scale": getattr(self, "grad_scale", None), "found_inf": getattr(self, "found_inf", None)}
+        for group in self.param_groups:
+            alike: dict[Any, list[tuple[Tensor, Tensor]]] = defaultdict(list)  # a kernel takes one kind of tensor
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    alike[parameter.device, parameter.dtype].append((parameter, parameter.grad))
+            for pairs in alike.values():
+                parameters, gradients = map(list, zip(*pairs, strict=True))
+                self._update(group, parameters, gradients, scaling)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state by the parameters' numbers, and the groups with numbers instead of parameters."""
+        numbers = {parameter: number for number, parameter in enumerate(self._parameters())}
+        groups = [{**group, "params": [numbers[p] for p in group["params"]]} for group in self.param_groups]
+        return {"state": {numbers[p]: state for p, state in self.state.items()}, "param_groups": groups}
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave, on each parameter's device and in its memory layout."""
+        parameters = self._parameters()
+        for group, found in zip(self.param_groups, content["param_groups"], strict=True):
+            group |= {key: value for key, value in found.items() if key != "params"}
+        self.state.clear()
+        for number, state in content["state"].items():
+            parameter = parameters[number]
+            self.state[parameter] = {key: _as_laid_out(value, parameter) for key, value in state.items()}
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def _kept(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
+        """A running mean of each parameter's gradients, or of their squares; zeros at first."""
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        return [self.state[parameter][name] for parameter in parameters]
+
+    def _update(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], scaling: dict[str, Any]
+    ) -> None:
+        raise NotImplementedError
+
+
+class SGD(FusedOptimizer):
+    """Stochastic gradient descent, with Nesterov's momentum or none (``momentum=0``)."""
+
+    def _update(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], scaling: dict[str, Any]
+    ) -> None:
+        momentum = group["momentum"]
+        torch._fused_sgd_(
+            parameters, gradients, self._kept("momentum_buffer", parameters) if momentum else [],
+            weight_decay=group["weight_decay"], momentum=momentum, lr=group["lr"], dampening=0.0,
+            nesterov=momentum > 0, maximize=False, is_first_step=False, **scaling,
+        )  # fmt: skip
+
+
+class AdamW(FusedOptimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    def _update(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], scaling: dict[str, Any]
+    ) -> None:
+        for parameter in parameters:
+            if "step" not in self.state[parameter]:
+                self.state[parameter]["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        steps = [self.state[parameter]["step"] for parameter in parameters]
+        torch._foreach_add_(steps, 1)
+        beta1, beta2 = group["betas"]
+        torch._fused_adamw_(
+            parameters, gradients, self._kept("exp_avg", parameters), self._kept("exp_avg_sq", parameters), [], steps,
+            lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=EPS, amsgrad=False,
+            maximize=False, **scaling,
+        )  # fmt: skip
+        if scaling["found_inf"] is not None:  # 1.0 where the update was left out
+            torch._foreach_sub_(steps, [scaling["found_inf"]] * len(steps))
+
+
+def _as_laid_out(value: Any, parameter: Tensor) -> Any:
+    """The kernels go through a parameter and what was kept of it side by side, whatever their strides."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape != parameter.shape or value.ndim == 0:
+        return value.to(parameter.device)  # the number of steps
+    return torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
+
+
+Optimizer = FusedOptimizer | torch.optim.Optimizer
+
+
+def build_optimizer(model: nn.Module, config: TrainerConfig) -> Optimizer:
     """The optimiser over all trainable parameters of a placed model."""
     return OPTIMIZERS[config.optimizer](parameter_groups(model, config.weight_decay), config)
 
@@ -35,94 +152,21 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> ParamGroups:
     return [group for group in groups if group["params"]]
 
 
-def _sgd(groups: ParamGroups, config: TrainerConfig) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=_fused(groups)
-    )
+def _sgd(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
+    return SGD(groups, lr=config.lr, momentum=config.momentum)
 
 
-def _adamw(groups: ParamGroups, config: TrainerConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=_fused(groups))
+def _adamw(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
+    return AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]))
 
 
-def _radam(groups: ParamGroups, config: TrainerConfig) -> torch.optim.Optimizer:
+def _radam(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
     betas = (config.betas[0], config.betas[1])
     return torch.optim.RAdam(groups, lr=config.lr, betas=betas, decoupled_weight_decay=True)
 
 
-OPTIMIZERS: dict[str, Callable[[ParamGroups, TrainerConfig], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[ParamGroups, TrainerConfig], Optimizer]] = {
     "sgd": _sgd,
     "adamw": _adamw,
     "radam": _radam,
 }
-
-
-def _fused(groups: ParamGroups) -> bool:
-    """One kernel for all parameters, where torch has it."""
-    params = groups[0]["params"]
-    assert isinstance(params, Iterable)
-    return next(iter(params)).device.type in ("cpu", "cuda")
-
-
-class Schedule:
-    """The learning rate as a function of the training's progress; plateau alone has a memory.
-
-    Attributes:
-        decays: how often plateau has lowered the rate (kept in checkpoints).
-        stale_epochs: epochs since the monitored metric last improved or the rate was lowered (likewise).
-    """
-
-    def __init__(self, config: TrainerConfig) -> None:
-        self._config = config
-        self.decays = 0
-        self.stale_epochs = 0
-
-    def lr(self, progress: float) -> float:
-        """The rate after ``progress`` epochs, a fraction within an epoch."""
-        config = self._config
-        warmup = min(1.0, (progress + 1e-12) / config.warmup_epochs) if config.warmup_epochs > 0 else 1.0
-        if config.scheduler == "one_cycle":
-            return config.lr * self._one_cycle(progress)
-        if config.scheduler == "cosine":
-            factor = _cosine(1.0, config.final_lr, self._after_warmup(progress))
-        elif config.scheduler == "step":
-            factor = config.decay_factor ** (int(progress) // config.decay_epochs)
-        elif config.scheduler == "plateau":
-            factor = config.decay_factor**self.decays
-        else:
-            return config.lr  # constant
-        return config.lr * max(warmup, 1e-3) * factor
-
-    def end_epoch(self, improved: bool) -> None:
-        """Tell plateau how the epoch went."""
-        self.stale_epochs = 0 if improved else self.stale_epochs + 1
-        if self._config.scheduler == "plateau" and self.stale_epochs >= self._config.decay_epochs:
-            self.decays += 1
-            self.stale_epochs = 0
-
-    def restore(self, decays: int, stale_epochs: int) -> None:
-        """Go on with what a checkpoint kept.
-
-        Raises:
-            ValueError: they are no counts.
-        """
-        if not all(type(count) is int and 0 <= count < MOST_EPOCHS for count in (decays, stale_epochs)):
-            raise ValueError("its schedule has no counts")
-        self.decays, self.stale_epochs = decays, stale_epochs
-
-    def _after_warmup(self, progress: float) -> float:
-        length = self._config.epochs - self._config.warmup_epochs
-        if length <= 0:
-            return 0.0  # a training that is all warm-up never comes to its decay
-        return min(1.0, max(0.0, progress - self._config.warmup_epochs) / length)
-
-    def _one_cycle(self, progress: float) -> float:
-        """Half a cosine from 1/25 up to 1, half a cosine down to final_lr (Smith & Topin 2018, as torch shapes it)."""
-        config = self._config
-        if progress < config.warmup_epochs:
-            return _cosine(1 / 25, 1.0, progress / config.warmup_epochs)
-        return _cosine(1.0, config.final_lr, self._after_warmup(progress))
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
