@@ -16,9 +16,9 @@ EPS = 1e-8  # of AdamW, added to the root of the mean square; torch's default
 class FusedOptimizer:
     """SGD or AdamW by torch's fused kernels: to the bit what ``torch.optim`` computes with ``fused=True``.
 
-    The first optimiser of ``torch.optim`` in a process imports torch's compiler, which takes longer than all else that a
-    training does before its first step but the import of torch. Parameters, their state and its dictionaries are laid
-    out as there, and a gradient scaler finds what it needs.
+    The first optimiser of ``torch.optim`` in a process imports torch's compiler, which takes as long as all else that a
+    training does before its first step, but the import of torch itself. Parameters, their state and its dictionaries
+    are laid out as there, and a gradient scaler finds what it needs.
 
     Attributes:
         param_groups: ``params``, ``lr``, ``weight_decay``, and what the kind of optimiser takes.
