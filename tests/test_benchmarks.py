@@ -17,6 +17,7 @@ SUITE = {
     "evaluation": ["pairs=1", *TINY],
     "features": ["pairs=1", *TINY],
     "growth": ["images=64,128", "classes=2,3", "sizes=64", "rounds=1"],
+    "time_to_accuracy": ["runs=2", "experiment=pipeline", "target=0.0", "trainer.epochs=1", *TINY],
     "whole_run": ["pairs=1", "size=64", "per_class=5"],
 }
 
@@ -78,5 +79,5 @@ def test_the_suite_runs(name: str, tmp_path: Path) -> None:
 
 
 def _home(name: str, folder: Path) -> list[str]:
-    has_own = name in ("startup", "data_path", "growth", "whole_run")
+    has_own = name in ("startup", "data_path", "growth", "time_to_accuracy", "whole_run")
     return [] if has_own else [f"data.home={folder / 'data'}"]

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -354,3 +356,15 @@ def test_a_pack_cut_short_is_named(config: DataConfig) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="is damaged .*remove the folder"):
         pack.split("train")
+
+
+def test_a_script_without_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from landuse.config.schema import DataConfig, SyntheticConfig\n"
+        "from landuse.data.pack import prepare\n"
+        f"prepare(DataConfig(home={str(tmp_path / 'data')!r}, synthetic=SyntheticConfig(images_per_class=13)))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert 'put the call under if __name__ == "__main__":' in done.stderr

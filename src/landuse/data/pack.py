@@ -43,7 +43,7 @@ from landuse.data.scan import Scan, scan
 from landuse.data.seal import digest, require_unchanged
 from landuse.data.sources import Source, archive_identity, class_of, open_source
 from landuse.data.split import SPLITS, Split
-from landuse.data.workers import num_workers
+from landuse.data.workers import num_workers, require_main_guard
 from landuse.errors import UserError
 from landuse.files import locked, made, settle, write_json
 
@@ -140,6 +140,7 @@ def make(config: DataConfig) -> Pack:
     source = _open_source(config)
     if (folder := _find(home, config, [source.identity])) is not None:
         return _open(folder, config)
+    require_main_guard()
     with locked(home, f"{config.name}-{config.image_size}px"):  # a second process waits and then finds the pack
         folder = _find(home, config, [source.identity])
         if folder is None:
