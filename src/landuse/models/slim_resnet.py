@@ -24,8 +24,8 @@ class SlimResNet(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, kernel_size=3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(width),
+            nn.MaxPool2d(2, ceil_mode=True),  # before the ReLU, which then has a quarter to do: the same function
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(2, ceil_mode=True),
         )
         self.stages = nn.Sequential()
         channels = width
