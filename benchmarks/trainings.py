@@ -9,6 +9,7 @@ from landuse.config.compose import register, to_config
 from landuse.config.folders import config_dir
 from landuse.config.schema import Config
 from landuse.config.validate import validate
+from landuse.data.augment import image_sizes
 from landuse.data.pack import prepare
 from landuse.models.registry import build_model
 from landuse.training.device import build_runtime
@@ -37,5 +38,6 @@ def build_trainer(config: Config, folder: Path, observer: Observer | None = None
     """A training as a command would begin it; checkpoints go into ``folder``."""
     pack = prepare(config.data)
     model = build_model(config.model, len(pack.classes), pack.image_size)
-    runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
+    smallest_px = min(image_sizes(config.augment, pack.image_size))
+    runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic, smallest_px)
     return Trainer(config, runtime.place(model), pack, runtime, folder, observer or Nobody())

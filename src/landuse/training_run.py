@@ -107,6 +107,7 @@ def _train(config: Config, call: Call, group: Group, check: Check | None) -> flo
 def _run(
     config: Config, pack: "Pack", model: "nn.Module", call: Call, group: Group, check: Check | None
 ) -> dict[str, Any]:
+    from landuse.data.augment import image_sizes
     from landuse.tracking.provenance import collect, resumed_from
     from landuse.training.device import build_runtime
     from landuse.training.loop import Trainer
@@ -114,7 +115,13 @@ def _run(
     from landuse.training.signals import stopping_after_a_step
 
     folder, observers = call.output_dir, Observers()
-    runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
+    runtime = build_runtime(
+        config.trainer.device,
+        config.hardware,
+        model,
+        config.trainer.deterministic,
+        min(image_sizes(config.augment, pack.image_size)),
+    )
     provenance = collect(config, pack, runtime, call.command_line)
     provenance["hardware"]["processes"] = group.size
     if group.size > 1:
@@ -186,6 +193,7 @@ def _say_how_to_continue(folder: Path, call: Call) -> None:
 
 
 def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
+    from landuse.data.augment import image_sizes
     from landuse.models.head import freeze_backbone
     from landuse.models.registry import build_model, check_output
     from landuse.models.weights import load_weights
@@ -194,9 +202,8 @@ def _initial_model(config: Config, pack: "Pack") -> "nn.Module":
     seed_torch(config.seed, "initialisation")
     num_classes = len(pack.classes)
     model = build_model(config.model, num_classes, pack.image_size)
-    for size in {config.augment.size, config.augment.start_size}:
-        if size is not None and size != pack.image_size:  # which build_model has looked at
-            check_output(model, config.model, num_classes, size)
+    for size in image_sizes(config.augment, pack.image_size) - {pack.image_size}:  # which build_model has looked at
+        check_output(model, config.model, num_classes, size)
     if config.model.weights is not None:
         load_weights(model, config.model.weights, num_classes, config.model.name)
     if config.model.freeze_backbone:

@@ -15,6 +15,7 @@ from landuse.config.schema import (
     HardwareConfig,
     TrainerConfig,
 )
+from landuse.data.augment import image_sizes
 from landuse.data.pack import Pack, prepare
 from landuse.models.registry import build_model
 from landuse.training.device import Runtime, build_runtime
@@ -85,7 +86,10 @@ def make_trainer(pack: Pack, tmp_path: Path) -> Callable[..., Trainer]:
         seed_torch(config.seed, "initialisation")
         model = build_model(config.model, len(pack.classes), pack.image_size)
         prepare(model)
-        runtime = build_runtime(config.trainer.device, config.hardware, model, config.trainer.deterministic)
+        smallest_px = min(image_sizes(config.augment, pack.image_size))
+        runtime = build_runtime(
+            config.trainer.device, config.hardware, model, config.trainer.deterministic, smallest_px
+        )
         return Trainer(config, runtime.place(model), pack, runtime, tmp_path / name, Recorder())
 
     return make

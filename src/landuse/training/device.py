@@ -63,21 +63,36 @@ class Runtime:
         return {**asdict(self), "device": str(self.device), "device_name": device_name(self.device)}
 
 
-def build_runtime(device: str, hardware: HardwareConfig, model: nn.Module, deterministic: bool = False) -> Runtime:
+def build_runtime(
+    device: str, hardware: HardwareConfig, model: nn.Module, deterministic: bool = False,
+    smallest_px: int | None = None,
+) -> Runtime:  # fmt: skip
     """Decide what ``auto`` and null leave open and set torch's global switches accordingly.
 
+    Args:
+        model: not placed yet.
+        smallest_px: of the images that the model is to be trained on; None: it is not to be trained.
+
     Raises:
-        UserError: the device is not there, or this build of torch cannot use it.
+        UserError: the device is not there, this build of torch cannot use it, or it cannot train in this precision.
     """
     chosen = _pick_device(device)
     if chosen.type == "cpu" and hardware.precision == "fp16":
         raise UserError("hardware.precision=fp16 has no use on the CPU: use bf16, fp32 or auto.")
+    precision = hardware.precision if hardware.precision != "auto" else _pick_precision(chosen, model)
+    if chosen.type == "cpu" and precision == "bf16" and smallest_px is not None and _outstrides(model, smallest_px):
+        if hardware.precision == "bf16":
+            raise UserError(
+                f"hardware.precision=bf16: at {smallest_px} px a strided convolution meets a map narrower than its "
+                "stride, whose gradient the CPU's bf16 kernels get wrong: use fp32 or auto, or larger images."
+            )
+        precision = "fp32"
     if hardware.num_threads is not None:
         torch.set_num_threads(hardware.num_threads)
     keep = hardware.allocator == "keep" or (hardware.allocator == "auto" and chosen.type == "cpu")
     runtime = Runtime(
         device=chosen,
-        precision=hardware.precision if hardware.precision != "auto" else _pick_precision(chosen, model),
+        precision=precision,
         channels_last=hardware.channels_last if hardware.channels_last is not None else chosen.type != "mps",
         compile=hardware.compile,
         num_threads=torch.get_num_threads(),
@@ -115,6 +130,33 @@ def _pick_precision(device: torch.device, model: nn.Module) -> str:
     # 0.65 x the speed of fp32, while dense convolutions gain 1.7 x and more (AMD EPYC with avx512_bf16, torch 2.15).
     depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 and m.groups == m.in_channels for m in model.modules())
     return "fp32" if depthwise else "bf16"
+
+
+def _outstrides(model: nn.Module, side_px: int) -> bool:
+    """Whether a padded, strided convolution meets a map narrower than its stride, when images are this wide.
+
+    Of such a weight's gradient oneDNN's bf16 kernels leave some elements as they found the memory, be it NaN (torch
+    2.15 and oneDNN 3 on a Xeon with AMX; strides 2 to 4, kernels 3 to 7). In fp32 all is well.
+    """
+    narrow: list[str] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, nn.Conv2d)
+        is_padded = module.padding != "valid" and any(module.padding)
+        if is_padded and any(side < by for side, by in zip(inputs[0].shape[-2:], module.stride, strict=True)):
+            narrow.append(str(module))
+
+    strided = [module for module in model.modules() if isinstance(module, nn.Conv2d) and max(module.stride) > 1]
+    handles = [module.register_forward_pre_hook(look) for module in strided]
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, 3, side_px, side_px))
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return bool(narrow)
 
 
 def _cpu_has_bf16() -> bool:

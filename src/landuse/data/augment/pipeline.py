@@ -51,3 +51,8 @@ def size_at(config: AugmentConfig, side: int, progress: float) -> int:
         return final
     num_steps = max(1, round((final - config.start_size) / GROWTH_PX))
     return config.start_size + int(num_steps * progress / config.grow_epochs) * (final - config.start_size) // num_steps
+
+
+def image_sizes(config: AugmentConfig, side: int) -> set[int]:
+    """Pixels of the validation images (``side``), of the training images, and of these at the start."""
+    return {side} | {size for size in (config.size, config.start_size) if size is not None}
