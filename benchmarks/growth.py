@@ -68,7 +68,7 @@ def row(num_images: int, num_classes: int, size: int, overrides: list[str]) -> d
         config = compose_config([f"data.image_size={size}", f"trainer.limit_train_batches={STEPS}", *overrides])
         pack = random_pack(Path(name), num_images, num_classes, size)
         model = build_model(config.model, num_classes, size)
-        runtime = build_runtime(config.trainer.device, config.hardware, model)
+        runtime = build_runtime(config.trainer.device, config.hardware, model, smallest_px=size)
         trainer = Trainer(config, runtime.place(model), pack, runtime, Path(name), Nobody())
         rates = []
         for epoch in range(EPOCHS + 1):

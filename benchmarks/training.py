@@ -127,7 +127,9 @@ def _busy(trainer: Trainer) -> float:
         _epoch(trainer)
         _wait(trainer)
         seconds = time.perf_counter() - started
-    events = [event for event in profiler.events() or [] if event.device_type is DeviceType.CUDA]
+    events = [event for event in profiler.events() or [] if event.device_type == DeviceType.CUDA]
+    if not events:
+        raise RuntimeError("the profiler saw nothing of the GPU")
     return covered([(event.time_range.start, event.time_range.end) for event in events]) / 1e6 / seconds
 
 

@@ -61,15 +61,66 @@ def test_settings_of_optimizers() -> None:
     }  # fmt: skip
 
 
-def test_an_update_that_a_scaler_finds_infinite_is_left_out() -> None:
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_with_a_scaler_of_gradients(name: str, clip: bool) -> None:
+    """An overflow in two steps, whose updates are left out, as torch's optimisers do it."""
+    torch.manual_seed(0)
+    ours = nn.Linear(3, 2)
+    theirs = copy.deepcopy(ours)
+    config = TrainerConfig(optimizer=name, lr=0.1, momentum=0.7, betas=[0.8, 0.95])  # type: ignore[arg-type]
+    optimizers = build_optimizer(ours, config), TORCHS_OWN[name](parameter_groups(theirs, config.weight_decay))
+    scalers = [torch.amp.GradScaler("cpu", init_scale=2.0**10) for _ in optimizers]
+    for step in range(5):
+        features = torch.rand(4, 3) * (float("inf") if step in (1, 3) else 1)
+        for model, optimizer, scaler in zip((ours, theirs), optimizers, scalers, strict=True):
+            optimizer.zero_grad()
+            scaler.scale(model(features).square().mean()).backward()
+            if clip:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            scaler.step(optimizer)
+            scaler.update()
+    assert scalers[0].get_scale() == scalers[1].get_scale() == 2.0**8
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    assert all(torch.equal(own, other) and own.isfinite().all() for own, other in pairs)
+    if name == "adamw":
+        assert all(state["step"] == 3 for state in optimizers[0].state.values())
+
+
+def test_an_overflow_in_the_very_first_step() -> None:
+    """Of which torch's SGD would keep whatever was in its memory as momentum."""
     model = nn.Linear(3, 2)
-    optimizer = build_optimizer(model, TrainerConfig(optimizer="adamw", lr=0.1))
-    before = model.weight.clone()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = build_optimizer(model, TrainerConfig(optimizer="sgd"))
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(model(torch.full((1, 3), torch.inf)).sum()).backward()
+    scaler.step(optimizer)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(not state["momentum_buffer"].any() for state in optimizer.state.values())
+
+
+@pytest.mark.parametrize("step", [3, torch.tensor(3), torch.tensor(3.0, dtype=torch.float64)])
+def test_a_state_of_other_types_is_converted(step: object) -> None:
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(model, TrainerConfig())
+    moments = {number: torch.ones_like(p, dtype=torch.float64) for number, p in enumerate(optimizer._parameters())}
+    state = {number: {"step": step, "exp_avg": m, "exp_avg_sq": m} for number, m in moments.items()}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     model(torch.ones(1, 3)).sum().backward()
-    optimizer.grad_scale, optimizer.found_inf = torch.tensor(2.0), torch.tensor(1.0)
     optimizer.step()
-    assert torch.equal(model.weight, before) and all(state["step"] == 0 for state in optimizer.state.values())
-    optimizer.found_inf = torch.tensor(0.0)
-    optimizer.step()
-    assert not torch.equal(model.weight, before)
-    assert torch.equal(optimizer.state[model.bias]["exp_avg"], torch.full((2,), 0.05))  # 0.1 of a gradient of 1 / 2
+    assert all(kept["step"] == 4 and kept["exp_avg"].dtype == torch.float32 for kept in optimizer.state.values())
+
+
+@pytest.mark.parametrize("number", [-1, 2, True, "0"])
+def test_a_state_of_no_parameter_is_refused(number: object) -> None:
+    optimizer = build_optimizer(nn.Linear(3, 2), TrainerConfig())
+    groups = optimizer.state_dict()["param_groups"]
+    with pytest.raises(ValueError, match="there is no parameter"):
+        optimizer.load_state_dict({"state": {number: {"step": 1}}, "param_groups": groups})
+
+
+def test_elsewhere_torchs_own_are_used() -> None:
+    model = nn.Linear(3, 2, device="meta")
+    kinds = [type(build_optimizer(model, TrainerConfig(optimizer=name))) for name in ("sgd", "adamw", "radam")]
+    assert kinds == [torch.optim.SGD, torch.optim.AdamW, torch.optim.RAdam]

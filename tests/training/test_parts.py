@@ -278,6 +278,9 @@ def test_bf16_on_the_cpu_needs_maps_as_wide_as_strides(monkeypatch: pytest.Monke
     assert build_runtime("cpu", HardwareConfig(), model, smallest_px=3).precision == "bf16"
     assert build_runtime("cpu", HardwareConfig(), model, smallest_px=2).precision == "fp32"  # the second sees a pixel
     assert build_runtime("cpu", HardwareConfig(), model).precision == "bf16"  # not to be trained
+    model.requires_grad_(False)
+    assert build_runtime("cpu", HardwareConfig(), model, smallest_px=2).precision == "bf16"  # nor is this
+    model.requires_grad_(True)
     with pytest.raises(UserError, match=r"hardware.precision=bf16: at 2 px"):
         build_runtime("cpu", HardwareConfig(precision="bf16"), model, smallest_px=2)
 

@@ -48,7 +48,7 @@ def train(
                 parent, _, child = name.rpartition(".")
                 setattr(model.get_submodule(parent), child, nn.Identity())
     recorder = Recorder()
-    runtime = build_runtime("cpu", config.hardware, model)
+    runtime = build_runtime("cpu", config.hardware, model, smallest_px=pack.image_size)
     trainer = Trainer(config, runtime.place(model), pack, runtime, folder, recorder, group)
     if stop_at is not None and group.rank == group.size - 1:  # the signal comes to the last process alone
 

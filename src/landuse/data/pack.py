@@ -137,10 +137,10 @@ def make(config: DataConfig) -> Pack:
     home = Path(config.home)
     if (folder := _find(home, config, _known_identities(config))) is not None:
         return _open(folder, config)
+    require_main_guard()
     source = _open_source(config)
     if (folder := _find(home, config, [source.identity])) is not None:
         return _open(folder, config)
-    require_main_guard()
     with locked(home, f"{config.name}-{config.image_size}px"):  # a second process waits and then finds the pack
         folder = _find(home, config, [source.identity])
         if folder is None:

@@ -140,14 +140,16 @@ def _outstrides(model: nn.Module, side_px: int) -> bool:
     """
     narrow: list[str] = []
 
-    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         assert isinstance(module, nn.Conv2d)
+        maps = inputs[0] if inputs else named["input"]
         is_padded = module.padding != "valid" and any(module.padding)
-        if is_padded and any(side < by for side, by in zip(inputs[0].shape[-2:], module.stride, strict=True)):
+        if is_padded and any(side < by for side, by in zip(maps.shape[-2:], module.stride, strict=True)):
             narrow.append(str(module))
 
-    strided = [module for module in model.modules() if isinstance(module, nn.Conv2d) and max(module.stride) > 1]
-    handles = [module.register_forward_pre_hook(look) for module in strided]
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    strided = [module for module in convolutions if max(module.stride) > 1 and module.weight.requires_grad]
+    handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in strided]
     was_training = model.training
     try:
         with torch.no_grad():

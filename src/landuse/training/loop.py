@@ -271,8 +271,8 @@ class Trainer:
         if [group["params"] for group in parts["optimizer"]["param_groups"]] != [group["params"] for group in groups]:
             raise ValueError("its optimiser has other groups of parameters")
         kept = [value for state in parts["optimizer"]["state"].values() for value in state.values()]
-        if not all(value is None or isinstance(value, torch.Tensor | int | float) for value in kept):
-            raise ValueError("what the optimiser kept is no number and no tensor")  # torch would walk through all of it
+        if not all(isinstance(value, torch.Tensor | int | float) for value in kept):
+            raise ValueError("what the optimiser kept is no number and no tensor")  # torch's would walk through it all
         self._optimizer.load_state_dict({"state": parts["optimizer"]["state"], "param_groups": groups})
         if parts["scaler"]:  # empty unless the checkpoint comes from fp16
             self._scaler.load_state_dict(parts["scaler"])
@@ -281,9 +281,8 @@ class Trainer:
         needed = set() if self._config.trainer.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
         for parameter, state in self._optimizer.state.items():
             for name in needed | state.keys():
-                is_none = state[name] is None and name not in needed  # sgd without momentum
-                value = torch.as_tensor(0.0 if is_none else state[name])
-                shape = parameter.shape if name != "step" and not is_none else ()
+                value = torch.as_tensor(state[name])
+                shape = parameter.shape if name != "step" else ()
                 if value.shape != shape or not value.isfinite().all():
                     raise ValueError(f"{name} of the optimiser has another shape or is not finite")
                 if name in ("step", "exp_avg_sq") and (value < 0).any():  # a count, and a mean of squares

@@ -57,14 +57,20 @@ class FusedOptimizer:
         return {"state": {numbers[p]: state for p, state in self.state.items()}, "param_groups": groups}
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave, on each parameter's device and in its memory layout."""
-        parameters = self._parameters()
+        """Take over what :meth:`state_dict` gave, on each parameter's device, in its type and memory layout.
+
+        Raises:
+            ValueError, RuntimeError, TypeError: it does not fit the parameters.
+        """
+        parameters = dict(enumerate(self._parameters()))
         for group, found in zip(self.param_groups, content["param_groups"], strict=True):
             group |= {key: value for key, value in found.items() if key != "params"}
         self.state.clear()
         for number, state in content["state"].items():
+            if type(number) is not int or number not in parameters:
+                raise ValueError(f"there is no parameter {number}")
             parameter = parameters[number]
-            self.state[parameter] = {key: _as_laid_out(value, parameter) for key, value in state.items()}
+            self.state[parameter] = {key: _as_kept(key, value, parameter) for key, value in state.items()}
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -117,13 +123,14 @@ class AdamW(FusedOptimizer):
             torch._foreach_sub_(steps, [scaling["found_inf"]] * len(steps))
 
 
-def _as_laid_out(value: Any, parameter: Tensor) -> Any:
-    """The kernels go through a parameter and what was kept of it side by side, whatever their strides."""
-    if not isinstance(value, Tensor):
-        return value
-    if value.shape != parameter.shape or value.ndim == 0:
-        return value.to(parameter.device)  # the number of steps
-    return torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
+def _as_kept(key: str, value: Any, parameter: Tensor) -> Tensor:
+    """The kernels go through a parameter and what was kept of it side by side, whatever their strides and types."""
+    kept = torch.as_tensor(value)
+    if kept.shape != (() if key == "step" else parameter.shape):
+        raise ValueError(f"{key} has another shape")
+    if key == "step":
+        return kept.to(parameter.device, torch.float32, copy=True)
+    return torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(kept)
 
 
 Optimizer = FusedOptimizer | torch.optim.Optimizer
@@ -153,16 +160,28 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> ParamGroups:
 
 
 def _sgd(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
+    if not _have_kernels(groups):
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     return SGD(groups, lr=config.lr, momentum=config.momentum)
 
 
 def _adamw(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
-    return AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]))
+    betas = (config.betas[0], config.betas[1])
+    return (
+        AdamW(groups, lr=config.lr, betas=betas)
+        if _have_kernels(groups)
+        else torch.optim.AdamW(groups, lr=config.lr, betas=betas)
+    )
 
 
 def _radam(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
     betas = (config.betas[0], config.betas[1])
     return torch.optim.RAdam(groups, lr=config.lr, betas=betas, decoupled_weight_decay=True)
+
+
+def _have_kernels(groups: ParamGroups) -> bool:
+    """Whether these parameters are where torch's fused kernels do all that is asked of them: not so on Apple's GPUs."""
+    return all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
 
 
 OPTIMIZERS: dict[str, Callable[[ParamGroups, TrainerConfig], Optimizer]] = {
