@@ -167,11 +167,9 @@ def _sgd(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
 
 def _adamw(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
     betas = (config.betas[0], config.betas[1])
-    return (
-        AdamW(groups, lr=config.lr, betas=betas)
-        if _have_kernels(groups)
-        else torch.optim.AdamW(groups, lr=config.lr, betas=betas)
-    )
+    if not _have_kernels(groups):
+        return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
+    return AdamW(groups, lr=config.lr, betas=betas)
 
 
 def _radam(groups: ParamGroups, config: TrainerConfig) -> Optimizer:
