@@ -2,7 +2,7 @@
 
     python -m benchmarks.startup [pairs=8] [any training override]
 
-In turn: `python -m landuse.train`, and a bare script that imports torch, builds the same network and the same
+In turn: `python -m landuse.train`, and a bare script that imports torch, builds the same network and `torch.optim`'s
 optimiser, and takes one step on random images of the same size. The data are packed before. Both leave after their
 first step, at once; neither has its modules on a cold disk.
 """
