@@ -9,6 +9,7 @@ import logging
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -173,6 +174,9 @@ def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack
     except PrunedError as reason:
         status = "pruned"
         log.info("%s", reason)
+        raise
+    except (MemoryError, RuntimeError) as error:
+        traceback.clear_frames(error.__traceback__)  # where memory did not suffice, there is some now for what follows
         raise
     finally:
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)

@@ -111,6 +111,10 @@ class _Reader:
         self._source, self._size_px, self._turns = source, size_px, turns
         self._images, self._thumbnails = (FileIO(folder / name, "r+") for name in (IMAGES, THUMBNAILS))
 
+    def close(self) -> None:
+        self._images.close()
+        self._thumbnails.close()
+
     def rows(self, indices: Sequence[int]) -> list[Row]:
         """As many images as there are indices: these, or of a stream whichever are next."""
         if self._turns is None:
@@ -142,8 +146,12 @@ def _write_at(file: FileIO, offset: int, values: NDArray[np.uint8]) -> None:
 _worker = threading.local()
 
 
-def _start(source: Source, size_px: int, folder: Path, turns: _Turns | None = None) -> None:
+def _start(
+    source: Source, size_px: int, folder: Path, turns: _Turns | None = None, readers: list[_Reader] | None = None
+) -> None:
     _worker.reader = _Reader(source, size_px, folder, turns)
+    if readers is not None:
+        readers.append(_worker.reader)
 
 
 def _read_chunk(indices: Sequence[int]) -> list[Row]:
@@ -156,17 +164,20 @@ def _executor(source: Source, size_px: int, folder: Path) -> Iterator[Executor]:
     workers = num_workers()
     arguments = (source, size_px, folder)
     executor: Executor
+    readers: list[_Reader] = []  # of threads, whose files outlive them
     few = FEW_DRAWN if source.holds_the_lock else FEW_FILES
     if len(source.paths) >= few and workers > 1 and not source.is_stream:
         # Spawned, because forking after threads have started can deadlock.
         executor = ProcessPoolExecutor(workers, get_context("spawn"), _start_process, arguments)
     else:
         turns = _Turns(source) if source.is_stream else None
-        executor = ThreadPoolExecutor(workers, "decode", _start, (*arguments, turns))
+        executor = ThreadPoolExecutor(workers, "decode", _start, (*arguments, turns, readers))
     try:
         yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, what has begun is finished and no more
+        for reader in readers:
+            reader.close()
 
 
 def _start_process(source: Source, size_px: int, folder: Path) -> None:

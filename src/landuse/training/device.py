@@ -149,6 +149,8 @@ def _outstrides(model: nn.Module, side_px: int) -> bool:
 
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     strided = [module for module in convolutions if max(module.stride) > 1 and module.weight.requires_grad]
+    if not strided:
+        return False
     handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in strided]
     was_training = model.training
     try:
