@@ -148,8 +148,8 @@ def test_a_stopped_sweep_goes_on(start, number: int, status: int, on_sigint: Any
     if number == signal.SIGTERM:
         resumed = start("hydra.sweeper.n_trials=2", "trainer.epochs=500")
         assert resumed.wait_for_worker()
-        points = [trial.params for trial in resumed.trials() if trial.params]
-        assert points[-1] in points[:-1]
+        points = [trial.params["trainer.lr"] for trial in resumed.trials() if trial.params]
+        assert len(set(points)) < len(points)  # a stopped one again; a second worker may have begun a new one by now
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(start) -> None:
