@@ -146,10 +146,11 @@ def test_a_stopped_sweep_goes_on(start, number: int, status: int, on_sigint: Any
     assert {row["state"] for row in leaderboard(sweep.folder)} == {"interrupted", "waiting"}
     assert {trial.state.name for trial in sweep.trials()} == {"FAIL", "WAITING"}
     if number == signal.SIGTERM:
+        stopped = [trial.params for trial in sweep.trials() if trial.params]
         resumed = start("hydra.sweeper.n_trials=2", "trainer.epochs=500")
         assert resumed.wait_for_worker()
-        points = [trial.params["trainer.lr"] for trial in resumed.trials() if trial.params]
-        assert len(set(points)) < len(points)  # a stopped one again; a second worker may have begun a new one by now
+        points = [trial.params for trial in resumed.trials() if trial.params]
+        assert points[len(stopped)] in stopped  # the first; a second worker may have begun a new one by now
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(start) -> None:
