@@ -1,11 +1,11 @@
 """How fast images are packed, against what the cores can decode and resize, and how much memory that takes.
 
     python -m benchmarks.preprocess [counts=1000,10000,100000] [tile=64] [size=64] [pairs=3] [archive=...]
+        [any override]
 
 Cuts as many JPEG tiles as each count says out of the images of an archive (or of the embedded dataset), then runs in
 turn, each in a process of its own: threads that decode and resize them and keep nothing, and `landuse.preprocess`. A
-third run finds everything unchanged. Prints medians, and the ratio pair by pair; memory is the process's peak resident
-set, mapped files included.
+third run finds everything unchanged. Memory is the process's peak resident set, mapped files included.
 
 Measured 2026-11 on two Xeon cores, tiles cut from UC Merced. Decoding within packing keeps up with decoding alone: it
 has 1.4 times its rate at 64 px, where threads get into each other's way and packing takes processes, and 0.90 from 256
@@ -24,7 +24,6 @@ import itertools
 import os
 import random
 import re
-import statistics
 import sys
 import tempfile
 import time
@@ -36,47 +35,50 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import run_process
+from benchmarks.measure import MIB, Report, run_process, split_options
 from landuse.data.synthetic import CLASSES, draw_scene
 
 NUM_CLASSES = 20
 
 
 def main(arguments: list[str]) -> None:
-    """Measure and print a table."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    if "decode" in options:
-        print(decode_all(Path(options["decode"]), int(options["size"])))
+    """Measure and report."""
+    options, overrides = split_options(
+        arguments, counts="1000,10000,100000", tile=64, size=64, pairs=3, archive="", decode=""
+    )
+    if options["decode"]:
+        print(decode_all(Path(options["decode"]), options["size"]))
         return
-    size, pairs = int(options.get("size", 64)), int(options.get("pairs", 3))
-    print("images   decode/s   packed/s   ratio (min-max)      whole command   unchanged   peak memory")
-    for count in (int(text) for text in options.get("counts", "1000,10000,100000").split(",")):
+    report = Report("preprocess", {key: options[key] for key in ("tile", "size")} | {"overrides": " ".join(overrides)})
+    for count in map(int, options["counts"].split(",")):
         with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
             root = Path(name) / "images"
-            write_tiles(root, count, int(options.get("tile", 64)), options.get("archive"))
-            print(measure(root, Path(name), count, size, pairs), flush=True)
+            write_tiles(root, count, options["tile"], options["archive"] or None)
+            measure(report, root, Path(name), count, options["size"], options["pairs"], overrides)
+    report.finish()
 
 
-def measure(root: Path, folder: Path, count: int, size: int, pairs: int) -> str:
-    """One row of the table."""
-    decoded, packed, walls, peaks, unchanged = [], [], [], [], []
+def measure(report: Report, root: Path, folder: Path, count: int, size: int, pairs: int, overrides: list[str]) -> None:
+    """The rows of so many images."""
+    found: dict[str, list[float]] = {what: [] for what in ("decoded", "packed", "whole", "unchanged", "peak")}
     for pair in range(pairs):
         alone = run_process(["-m", "benchmarks.preprocess", f"decode={root}", f"size={size}"])
-        decoded.append(count / float(alone.output))
-        overrides = ["data=folder", f"data.root={root}", f"data.home={folder}/home{pair}", f"data.image_size={size}"]
-        process = run_process(["-m", "landuse.preprocess", *overrides])
-        found = re.search(r"packed in ([\d.]+) s", process.output)
-        assert found is not None, process.output
-        packed.append(count / float(found[1]))
-        walls.append(process.seconds)
-        peaks.append(process.peak_bytes)
-        unchanged.append(run_process(["-m", "landuse.preprocess", *overrides]).seconds)
-    ratios = [b / a for a, b in zip(decoded, packed, strict=True)]
-    m = statistics.median
-    return (
-        f"{count:6d} {m(decoded):10.0f} {m(packed):10.0f}   {m(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-        f"{m(walls):18.1f} s {m(unchanged):10.2f} s {m(peaks) / 2**20:9.0f} MiB"
-    )
+        found["decoded"].append(count / float(alone.output))
+        pack = ["data=folder", f"data.root={root}", f"data.home={folder}/home{pair}", f"data.image_size={size}"]
+        process = run_process(["-m", "landuse.preprocess", *pack, *overrides])
+        told = re.search(r"packed in ([\d.]+) s", process.output)
+        assert told is not None, process.output
+        found["packed"].append(count / float(told[1]))
+        found["whole"].append(process.seconds)
+        found["peak"].append(process.peak_bytes / MIB)
+        found["unchanged"].append(run_process(["-m", "landuse.preprocess", *pack, *overrides]).seconds)
+    images = f"{count:,} images"
+    report.add(f"{images}, decoded and resized alone", "images/s", found["decoded"])
+    report.add(f"{images}, packed", "images/s", found["packed"])
+    report.ratio(f"{images}, packed / decoded", found["packed"], found["decoded"])
+    report.add(f"{images}, the whole command", "s", found["whole"])
+    report.add(f"{images}, the whole command, unchanged", "s", found["unchanged"])
+    report.add(f"{images}, memory", "MiB", found["peak"])
 
 
 def decode_all(root: Path, size: int) -> float:

@@ -13,6 +13,7 @@ TINY = ["data.image_size=32", "data.synthetic.images_per_class=4", "model.depth=
 SUITE = {
     "training": ["pairs=1", *TINY],
     "data_path": ["pairs=1", "size=32", "per_class=10", "model.depth=2"],
+    "preprocess": ["pairs=1", "counts=40", "tile=64", "size=32"],
     "startup": ["pairs=1", *TINY],
     "evaluation": ["pairs=1", *TINY],
     "features": ["pairs=1", *TINY],
@@ -78,6 +79,24 @@ def test_the_suite_runs(name: str, tmp_path: Path) -> None:
     assert results and all(row["n"] >= 1 for row in results)
 
 
+@pytest.mark.slow
+def test_all_that_a_gpu_is_measured_by_runs_on_the_cpu(tmp_path: Path) -> None:
+    """Tiny, and without torch's compiler, which takes minutes here; its JSONs do not overwrite each other."""
+    options = [
+        "pairs=1",
+        "size=32",
+        "batch=8",
+        "workers=0",
+        "device=cpu",
+        "per_class=4",
+        "epochs=1",
+        "variants=resident,from_host",
+    ]
+    measure.run_process(["-m", "benchmarks.gpu", *options], tmp_path)
+    found = sorted(path.name for path in (tmp_path / "outputs/benchmarks/gpu").glob("*/outputs/benchmarks/*.json"))
+    assert found == ["training.json"] * 6 + ["whole_run.json"]
+
+
 def _home(name: str, folder: Path) -> list[str]:
-    has_own = name in ("startup", "data_path", "growth", "time_to_accuracy", "whole_run")
+    has_own = name in ("startup", "data_path", "growth", "preprocess", "time_to_accuracy", "whole_run")
     return [] if has_own else [f"data.home={folder / 'data'}"]

@@ -140,7 +140,7 @@ def test_an_error_within_an_epoch_costs_the_steps_since_the_last_checkpoint(
     arguments = [*tiny, "trainer.epochs=4", f"hydra.run.dir={run}", "trainer.resume=auto"]
     with monkeypatch.context() as patch:
         if what == "loader":
-            patch.setattr(TrainingBatches, "gather", broken(TrainingBatches.gather))
+            patch.setattr(TrainingBatches, "_share", broken(TrainingBatches._share))
         else:
             patch.setattr("landuse.tracking.console.Console.step", broken(lambda *_: None))
         done = command("train", *arguments)

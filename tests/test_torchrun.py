@@ -20,17 +20,17 @@ import os
 from landuse.train import main
 from landuse.training.batches import TrainingBatches
 
-really_gather, count = TrainingBatches.gather, 0
+really_finish, count = TrainingBatches._finish, 0
 
-def gather(self, *arguments):
+def finish(self, share):
     global count
     count += 1
     if count == 7:
         {fault}
-    return really_gather(self, *arguments)
+    return really_finish(self, share)
 
 if os.environ["RANK"] == "1":
-    TrainingBatches.gather = gather
+    TrainingBatches._finish = finish
 main()
 """
 

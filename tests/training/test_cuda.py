@@ -35,10 +35,11 @@ def test_a_step_never_waits_for_the_device(make_trainer, resident: bool) -> None
         tiny_config(device="cuda", augment=STRONG, clip_norm=1.0, ema=0.9, hardware=gpu(resident=resident))
     )
     plan = epoch_plan(36, 8, 1, 0, 0, None)
+    batches = trainer._batches.of_epoch(0, plan)
     for index, step in enumerate(plan):
         torch.cuda.set_sync_debug_mode("error" if index else "default")  # the first one allocates
         try:
-            trainer._forward_backward(step, len(plan))
+            trainer._forward_backward(step, batches)
             trainer._update(0.01)
         finally:
             torch.cuda.set_sync_debug_mode("default")

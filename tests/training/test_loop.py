@@ -65,7 +65,8 @@ def test_accumulation_equals_the_large_batch(make_trainer) -> None:
     for batches in ([images], list(images.split([8, 8, 4]))):
         trainer = make_trainer(tiny_config(label_smoothing=0.1))
         trainer.model.eval()
-        loss = trainer._forward_backward(StepPlan(0, batches), num_steps=1)
+        plan = [StepPlan(0, batches)]
+        loss = trainer._forward_backward(plan[0], trainer._batches.of_epoch(0, plan))
         results.append((loss, [parameter.grad for parameter in trainer.model.parameters()]))
     (loss_a, gradients_a), (loss_b, gradients_b) = results
     assert torch.allclose(loss_a, loss_b)

@@ -15,18 +15,22 @@ TORCHS_OWN = {
     "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.1, betas=(0.8, 0.95), fused=True),
     "radam": lambda groups: torch.optim.RAdam(groups, lr=0.1, betas=(0.8, 0.95), decoupled_weight_decay=True),
 }
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_GPU)]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", TORCHS_OWN)
-def test_optimizers_are_torchs_to_the_bit(name: str) -> None:
+def test_optimizers_are_torchs_to_the_bit(name: str, device: str) -> None:
     config = TrainerConfig(
         optimizer=name.removeprefix("plain "),  # type: ignore[arg-type]
         lr=0.1, momentum=0.0 if name == "plain sgd" else 0.7, betas=[0.8, 0.95], weight_decay=0.3,
     )  # fmt: skip
     torch.manual_seed(0)
-    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(6, 2)).to(memory_format=torch.channels_last)
+    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(6, 2))
+    ours = ours.to(device, memory_format=torch.channels_last)
     ours[2].bias.requires_grad_(False)
-    ours.append(nn.Linear(2, 2).double())
+    ours.append(nn.Linear(2, 2).double().to(device))
     theirs = copy.deepcopy(ours)
     optimizers = build_optimizer(ours, config), TORCHS_OWN[name](parameter_groups(theirs, 0.3))
     for step in range(4):
@@ -39,7 +43,7 @@ def test_optimizers_are_torchs_to_the_bit(name: str) -> None:
             optimizers[0].load_state_dict(content)
         for group in [*optimizers[0].param_groups, *optimizers[1].param_groups]:
             group["lr"] = 0.1 / (step + 1)
-        images = torch.rand(5, 3, 8, 8)
+        images = torch.rand(5, 3, 8, 8).to(device)
         for model, optimizer in zip((ours, theirs), optimizers, strict=True):
             optimizer.zero_grad()
             model[3](model[:3](images).double()).square().mean().backward()
@@ -61,18 +65,19 @@ def test_settings_of_optimizers() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_with_a_scaler_of_gradients(name: str, clip: bool) -> None:
+def test_with_a_scaler_of_gradients(name: str, clip: bool, device: str) -> None:
     """An overflow in two steps, whose updates are left out, as torch's optimisers do it."""
     torch.manual_seed(0)
-    ours = nn.Linear(3, 2)
+    ours = nn.Linear(3, 2).to(device)
     theirs = copy.deepcopy(ours)
     config = TrainerConfig(optimizer=name, lr=0.1, momentum=0.7, betas=[0.8, 0.95])  # type: ignore[arg-type]
     optimizers = build_optimizer(ours, config), TORCHS_OWN[name](parameter_groups(theirs, config.weight_decay))
-    scalers = [torch.amp.GradScaler("cpu", init_scale=2.0**10) for _ in optimizers]
+    scalers = [torch.amp.GradScaler(device, init_scale=2.0**10) for _ in optimizers]
     for step in range(5):
-        features = torch.rand(4, 3) * (float("inf") if step in (1, 3) else 1)
+        features = torch.rand(4, 3).to(device) * (float("inf") if step in (1, 3) else 1)
         for model, optimizer, scaler in zip((ours, theirs), optimizers, scalers, strict=True):
             optimizer.zero_grad()
             scaler.scale(model(features).square().mean()).backward()

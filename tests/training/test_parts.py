@@ -1,6 +1,7 @@
 """Seeds, batches, loss, averages, decay, schedules, checkpoints, devices, inference."""
 
 import math
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from landuse.training.loss import Criterion, NonFiniteLossError, RunningLoss, di
 from landuse.training.optim import parameter_groups
 from landuse.training.schedule import Schedule
 from landuse.training.seed import generator, stream_seed
+
+from .conftest import EVERYTHING, tiny_config
 
 CPU = torch.device("cpu")
 
@@ -69,6 +72,25 @@ def test_resident_images_equal_mapped_ones(pack: Pack, cpu: Runtime) -> None:
         assert torch.equal(a, b)
     assert np.array_equal(mapped[0].numpy(), split.images[rows.numpy()])
     assert mapped[1].tolist() == split.labels[rows.numpy()].tolist()
+
+
+@pytest.mark.parametrize("where", ["mapped", "resident"])
+def test_an_epoch_goes_on_with_the_same_batches(make_trainer, where: str) -> None:
+    hardware = HardwareConfig(precision="fp32", dataset_on_device=where == "resident")
+    batches = make_trainer(tiny_config(**EVERYTHING, hardware=hardware))._batches
+    plan = epoch_plan(36, 4, 2, 0, 1, None)
+    whole, rest = list(batches.of_epoch(1, plan)), list(batches.of_epoch(1, plan, done=2))
+    assert len(whole) == 9 and len(rest) == 5
+    for one, again in zip(whole[4:], rest, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one[:3], again[:3], strict=True)) and one[3] == again[3]
+
+
+def test_an_epoch_that_is_left_leaves_no_thread(make_trainer) -> None:
+    batches = make_trainer(tiny_config())._batches.of_epoch(0, epoch_plan(36, 8, 1, 0, 0, None))
+    next(batches)
+    assert any(thread.name.startswith("batches") for thread in threading.enumerate())
+    batches.close()
+    assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
 
 
 def test_criterion_sums_and_balances() -> None:

@@ -21,7 +21,8 @@ def update(trainer: Trainer, lr: float) -> torch.Tensor:
         return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
 
     before = weights()
-    trainer._forward_backward(StepPlan(0, [torch.arange(8)]), num_steps=1)
+    plan = [StepPlan(0, [torch.arange(8)])]
+    trainer._forward_backward(plan[0], trainer._batches.of_epoch(0, plan))
     trainer._update(lr)
     return weights() - before
 
@@ -48,9 +49,10 @@ def test_images_grow_and_mixing_ends_as_the_training_proceeds(make_trainer, monk
 
     trainer._criterion = criterion
     trainer.model.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[-1]))
+    plan = [StepPlan(step, [torch.arange(8)]) for step in range(2)]
     for epoch in range(4):
-        for step in (0, 1):
-            trainer.state.epoch = epoch
-            trainer._forward_backward(StepPlan(step, [torch.arange(8)]), num_steps=2)
+        batches = trainer._batches.of_epoch(epoch, plan)
+        for step in plan:
+            trainer._forward_backward(step, batches)
     assert sizes == [8, 8, 8, 8, 24, 24, 24, 24]
     assert is_mixed == [True] + [False] * 7

@@ -1,17 +1,25 @@
-"""Batches of packed images on the device, in an order that is a pure function of (seed, epoch)."""
+"""Batches of packed images on the device, in an order that is a pure function of (seed, epoch).
 
-from collections.abc import Iterator
+What the host has to do for a batch, reading the memory map above all, it does while the one before is trained on.
+"""
+
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from landuse.data.augment import Augmentation, Draws, Mixing
+from landuse.data.augment import Augmentation, Draws, Mix, Mixing
 from landuse.data.pack import PackedSplit
 from landuse.training.device import Runtime
 from landuse.training.group import Group
 from landuse.training.seed import generator
+
+# Normalised inputs (n, 3, S, S), the labels (n,) of both partners, and the first one's weight w, which is its share of
+# the pixels: the loss is ``w * loss(labels_a) + (1 - w) * loss(labels_b)``.
+Batch = tuple[Tensor, Tensor, Tensor, float]
 
 
 @dataclass(frozen=True)
@@ -32,21 +40,48 @@ class Images:
     def __init__(self, split: PackedSplit, runtime: Runtime) -> None:
         self._runtime = runtime
         self.num_images = len(split)
-        resident = runtime.fits(split.images.nbytes)
+        self.are_resident = runtime.fits(split.images.nbytes)
         self._images = split.images
-        self._resident = torch.from_numpy(np.array(split.images)).to(runtime.device) if resident else None
+        self._resident = torch.from_numpy(np.array(split.images)).to(runtime.device) if self.are_resident else None
         self._labels = torch.from_numpy(split.labels)
         self._device_labels = self._labels.to(runtime.device)
+        # Page-locked memory, from which a copy to the GPU does not make the host wait.
+        self._pinned = runtime.device.type == "cuda"
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, H, W, 3) uint8 and labels (N,) int64 of the given rows, on the device."""
+        return self.send(self.fetch(indices))
+
+    def fetch(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """The host's part of :meth:`gather`, which any thread may do: what :meth:`send` takes."""
         if self._resident is not None:
-            rows = self._runtime.to_device(_pinned(indices, self._runtime))
-            return self._resident[rows], self._device_labels[rows]
-        # numpy's fancy indexing copies whole images ten times faster than torch's.
-        images = torch.from_numpy(self._images[indices.numpy()])
-        to_device = self._runtime.to_device
-        return to_device(_pinned(images, self._runtime)), to_device(_pinned(self._labels[indices], self._runtime))
+            return (self._pin(indices),)
+        images = torch.empty(len(indices), *self._images.shape[1:], dtype=torch.uint8, pin_memory=self._pinned)
+        # numpy copies whole images ten times faster than torch's indexing; "raise" would go through a second copy.
+        np.take(self._images, indices.numpy(), axis=0, out=images.numpy(), mode="clip")
+        return images, self._pin(self._labels[indices])
+
+    def send(self, fetched: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """The device's part of :meth:`gather`; the host does not wait for it."""
+        first, *labels = (self._runtime.to_device(each) for each in fetched)
+        if self._resident is not None:
+            return self._resident[first], self._device_labels[first]
+        return first, labels[0]
+
+    def _pin(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self._pinned else tensor
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What the host prepares of one batch: this process's images, and the partners that they are mixed with."""
+
+    fetched: tuple[Tensor, ...]  # for Images.send
+    draws: Draws  # for the images fetched
+    mix: Mix | None
+    own: Tensor  # (n,) int64, where among the fetched the share itself is
+    partners: Tensor  # (n,) int64, and where its partners
+    progress: float  # share of the training that is done, 0..1
 
 
 class TrainingBatches:
@@ -55,42 +90,59 @@ class TrainingBatches:
     What is drawn is drawn for the whole batch, so that every share is what it would be in one process.
     """
 
-    def __init__(self, images: Images, augmentation: Augmentation, mixing: Mixing, group: Group) -> None:
+    def __init__(
+        self, images: Images, augmentation: Augmentation, mixing: Mixing, group: Group, seed: int, epochs: int
+    ) -> None:
+        """
+        Args:
+            epochs: of the whole training, for what changes in its course.
+        """
         self._images, self._augmentation, self._mixing, self._group = images, augmentation, mixing, group
+        self._seed, self._epochs = seed, epochs
 
-    def gather(
-        self, indices: Tensor, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, Tensor, Tensor, float]:
-        """The share of a batch.
+    def of_epoch(self, epoch: int, plan: list[StepPlan], done: int = 0) -> Generator[Batch, None, None]:
+        """The share of each forward pass of an epoch; to be closed, where not all are taken.
 
         Args:
-            indices: (N,) of the whole batch.
-            generator: on the host.
-            progress: share of the training that is done, 0..1.
-
-        Returns:
-            Normalised inputs (n, 3, S, S), the labels (n,) of both partners, and the first one's weight w, the share of
-            its pixels: the loss is ``w * loss(labels_a) + (1 - w) * loss(labels_b)``.
+            epoch: counted from 0.
+            plan: of the epoch.
+            done: steps of it that are not to be done again.
         """
+        shares = self._prepare(epoch, plan, done)
+        if self._images.are_resident:  # the host draws a few numbers, and another thread would only be in its way
+            yield from map(self._finish, shares)
+            return
+        with ThreadPoolExecutor(1, "batches") as thread:
+            coming = thread.submit(next, shares, None)
+            while (share := coming.result()) is not None:
+                coming = thread.submit(next, shares, None)
+                yield self._finish(share)
+
+    def _prepare(self, epoch: int, plan: list[StepPlan], done: int) -> Iterator[_Share]:
+        for step in plan[done:]:
+            draws = generator(self._seed, "augment", epoch, step.index)
+            progress = (epoch + step.index / len(plan)) / self._epochs
+            yield from (self._share(indices, draws, progress) for indices in step.batches)
+
+    def _share(self, indices: Tensor, generator: torch.Generator, progress: float) -> _Share:
         num_images = len(indices)
         draws, mix = Draws.draw(num_images, generator), self._mixing.draw(num_images, generator, progress)
         own = torch.arange(num_images)[self._group.rows(num_images)]
-        needed = own if mix is None else torch.unique(torch.cat([own, mix.partners[own]]))
+        partners = own if mix is None else mix.partners[own]
+        needed = torch.unique(torch.cat([own, partners]))
         if len(needed) < num_images:
             indices, draws = indices[needed], draws.of(needed)
-        images, labels = self._images.gather(indices)
-        inputs = self._augmentation(images, draws, progress)
-        if mix is None:
+        own, partners = (torch.searchsorted(needed, rows) for rows in (own, partners))
+        return _Share(self._images.fetch(indices), draws, mix, own, partners, progress)
+
+    def _finish(self, share: _Share) -> Batch:
+        images, labels = self._images.send(share.fetched)
+        inputs = self._augmentation(images, share.draws, share.progress)
+        if share.mix is None:
             return inputs, labels, labels, 1.0
-        places = (torch.searchsorted(needed, rows) for rows in (own, mix.partners[own]))
-        at, partners = (rows.to(inputs.device, non_blocking=True) for rows in places)
-        mixed, weight = mix(inputs if len(own) == len(needed) else inputs[at], inputs, partners)
-        return mixed, labels[at], labels[partners], weight
-
-
-def _pinned(tensor: Tensor, runtime: Runtime) -> Tensor:
-    """Page-locked memory, from which a copy to the GPU does not make the host wait."""
-    return tensor.pin_memory() if runtime.device.type == "cuda" else tensor
+        own, partners = (rows.to(inputs.device, non_blocking=True) for rows in (share.own, share.partners))
+        mixed, weight = share.mix(inputs if len(own) == len(inputs) else inputs[own], inputs, partners)
+        return mixed, labels[own], labels[partners], weight
 
 
 def epoch_plan(

@@ -3,7 +3,8 @@
 import logging
 import signal
 import time
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from landuse.evaluation.metrics import summarise
 from landuse.models.head import set_train_mode
 from landuse.models.weights import has_new_infinities
 from landuse.training import checkpoint
-from landuse.training.batches import Images, StepPlan, TrainingBatches, epoch_plan
+from landuse.training.batches import Batch, Images, StepPlan, TrainingBatches, epoch_plan
 from landuse.training.checkpoint import TrainState
 from landuse.training.device import Runtime
 from landuse.training.ema import build_average
@@ -30,7 +31,7 @@ from landuse.training.loss import Criterion, RunningLoss, diverged
 from landuse.training.observer import Observer
 from landuse.training.optim import build_optimizer
 from landuse.training.schedule import Schedule
-from landuse.training.seed import generator, seed_torch
+from landuse.training.seed import seed_torch
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ class Trainer:
         self._train_images, self._val_images = Images(train, runtime), Images(val, runtime)
         augment = AugmentConfig() if trainer.overfit_batches else config.augment
         augmentation = Augmentation(augment, pack.mean, pack.std, runtime.device)
-        self._batches = TrainingBatches(self._train_images, augmentation, Mixing(augment), group)
+        self._batches = TrainingBatches(
+            self._train_images, augmentation, Mixing(augment), group, config.seed, trainer.epochs
+        )
         self._criterion = Criterion(trainer, train.labels, len(pack.classes), runtime.device)
         self._optimizer = build_optimizer(self.model, trainer)
         self._schedule = Schedule(trainer)
@@ -103,24 +106,22 @@ class Trainer:
         running = RunningLoss(self._runtime, state.loss_sum, state.num_images, self.group)
         started, images_before = time.perf_counter(), state.num_images
         lr = self._schedule.lr(state.epoch)
-        for step in plan[state.step :]:
-            lr = self._schedule.lr(state.epoch + step.index / len(plan))
-            where = f"epoch {state.epoch + 1}, step {step.index + 1}, lr {lr:.3g}, {step.num_images} images"
-            loss = self._forward_backward(step, len(plan))
-            running.add(loss, step.num_images, where)
-            self._update(lr)
-            state.step, state.num_images = step.index + 1, state.num_images + step.num_images
-            self._observer.step(state.epoch, state.step, len(plan), state.num_images)
-            wish = self._wish() if state.step < len(plan) else GO_ON  # else the epoch's end is at hand
-            if wish or state.step % config.log_every == 0:
-                state.loss_sum, _ = running.look(where)  # synchronises; the only place within an epoch that does
-            if wish:
-                self._require_finite_weights(where)
-                state.epoch_seconds = time.monotonic() - self._epoch_began
-                self.save("last")
-                self._saved_at = time.monotonic()
-            if wish == LEAVE:
-                self._leave()
+        with closing(self._batches.of_epoch(state.epoch, plan, state.step)) as batches:
+            for step in plan[state.step :]:
+                lr = self._schedule.lr(state.epoch + step.index / len(plan))
+                where = f"epoch {state.epoch + 1}, step {step.index + 1}, lr {lr:.3g}, {step.num_images} images"
+                loss = self._forward_backward(step, batches)
+                running.add(loss, step.num_images, where)
+                self._update(lr)
+                state.step, state.num_images = step.index + 1, state.num_images + step.num_images
+                self._observer.step(state.epoch, state.step, len(plan), state.num_images)
+                wish = self._wish() if state.step < len(plan) else GO_ON  # else the epoch's end is at hand
+                if wish or state.step % config.log_every == 0:
+                    state.loss_sum, _ = running.look(where)  # synchronises; the only place within an epoch that does
+                if wish:
+                    self._save_amid(where)
+                if wish == LEAVE:
+                    self._leave()
         state.loss_sum, num_images = running.look(f"epoch {state.epoch + 1}")
         self._require_finite_weights(f"after epoch {state.epoch + 1}")
         seconds = time.perf_counter() - started
@@ -130,15 +131,13 @@ class Trainer:
             "images_per_second": (num_images - images_before) / seconds,
         }
 
-    def _forward_backward(self, step: StepPlan, num_steps: int) -> torch.Tensor:
+    def _forward_backward(self, step: StepPlan, batches: Iterator[Batch]) -> torch.Tensor:
         """Gradients of the mean loss over the step's images, however many forward passes they take."""
-        state, seed = self.state, self._config.seed
-        draws = generator(seed, "augment", state.epoch, step.index)
-        seed_torch(seed, "model", state.epoch, step.index, *self.group.stream)  # dropout, stochastic depth
-        progress = (state.epoch + step.index / num_steps) / self._config.trainer.epochs
+        # For dropout and stochastic depth.
+        seed_torch(self._config.seed, "model", self.state.epoch, step.index, *self.group.stream)
         total = torch.zeros((), device=self._runtime.device)
-        for number, indices in enumerate(step.batches, start=1):
-            inputs, labels_a, labels_b, weight = self._batches.gather(indices, draws, progress)
+        for number in range(1, len(step.batches) + 1):
+            inputs, labels_a, labels_b, weight = next(batches)
             with self.group.holding_gradients(self._forward) if number < len(step.batches) else nullcontext():
                 with self._runtime.autocast():
                     logits = self._forward(inputs)
@@ -159,6 +158,13 @@ class Trainer:
         self._optimizer.zero_grad()
         self.average.update(self.state.global_step)
         self.state.global_step += 1
+
+    def _save_amid(self, where: str) -> None:
+        """Between two steps of an epoch. SYNCHRONISES."""
+        self._require_finite_weights(where)
+        self.state.epoch_seconds = time.monotonic() - self._epoch_began
+        self.save("last")
+        self._saved_at = time.monotonic()
 
     def _require_finite_weights(self, where: str) -> None:
         """Before anything is saved: a finite loss says nothing of the update that follows it. SYNCHRONISES."""

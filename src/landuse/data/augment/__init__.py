@@ -9,7 +9,7 @@ kilobytes of parameters, which CUDA stages without waiting even from pageable me
 
 from landuse.data.augment.colour import normalise
 from landuse.data.augment.draws import Draws
-from landuse.data.augment.mixing import Mixing
+from landuse.data.augment.mixing import Mix, Mixing
 from landuse.data.augment.pipeline import Augmentation, image_sizes
 
-__all__ = ["Augmentation", "Draws", "Mixing", "image_sizes", "normalise"]
+__all__ = ["Augmentation", "Draws", "Mix", "Mixing", "image_sizes", "normalise"]
