@@ -3,15 +3,16 @@
     python -m benchmarks.features [pairs=8] [any training override]
 
 In one process and in turn, an epoch (training, validation, metrics file, checkpoint) of the configuration as given,
-and one with each feature on top. Tracking is W&B's, offline; its own process works beside the training. The first row
-is the plain one against itself: what two equal epochs differ by.
+and one with each feature on top. Tracking is W&B's, offline; its own process works beside the training. The first
+rows are the share of the plain one that its checkpoint takes, and the plain one against itself: what two equal epochs
+differ by.
 """
 
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from benchmarks.measure import Report, in_turn, split_options
 from benchmarks.trainings import build_trainer, compose_config
 from landuse.tracking.metrics_file import MetricsFile
 from landuse.tracking.wandb_mirror import build_mirror
+from landuse.training.loop import Trainer
 from landuse.training.observer import Observers
 
 FEATURES = {
@@ -41,34 +43,41 @@ def main(arguments: list[str]) -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     options, overrides = split_options(arguments, pairs=8)
     with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
-        plain = _epochs(overrides, Path(name) / "plain")
-        others = [_epochs([*overrides, *more], Path(name) / str(i)) for i, more in enumerate(FEATURES.values())]
-        base, *measured = in_turn(options["pairs"], plain, *others)
+        plain = _trainer(overrides, Path(name) / "plain")
+        others = [_trainer([*overrides, *more], Path(name) / str(i)) for i, more in enumerate(FEATURES.values())]
+        epochs = [partial(_epoch, trainer) for trainer in (plain, *others)]
+        base, saving, *measured = in_turn(options["pairs"], epochs[0], partial(_save, plain), *epochs[1:])
         checkpoint = Path(name) / "plain" / "checkpoints" / "last.pt"
         size = checkpoint.stat().st_size
     report = Report("features", {"overrides": " ".join(overrides), "checkpoint": f"{size / 1e6:.1f} MB"})
     report.add("an epoch", "s", base)
+    report.ratio("its checkpoint", saving, base)
     for feature, values in zip(FEATURES, measured, strict=True):
         report.add(feature, "of an epoch", [value / plain - 1 for value, plain in zip(values, base, strict=True)])
     report.finish()
 
 
-def _epochs(overrides: list[str], folder: Path) -> Callable[[], float]:
-    """What trains another epoch, with a checkpoint at its end, and returns its seconds."""
+def _trainer(overrides: list[str], folder: Path) -> Trainer:
     config = compose_config([*overrides, f"trainer.epochs={MANY_EPOCHS}"])
     folder.mkdir()
     observers = Observers()
     trainer = build_trainer(config, folder / "checkpoints", observers)
     observers.add(MetricsFile(folder / "metrics.jsonl", 0), build_mirror(config, folder))
-    is_deterministic = config.trainer.deterministic
+    return trainer
 
-    def epoch() -> float:
-        torch.use_deterministic_algorithms(is_deterministic)  # a switch of the whole process
-        started = time.perf_counter()
-        trainer._end_epoch(trainer._train_epoch(), trainer._validate())
-        return time.perf_counter() - started
 
-    return epoch
+def _epoch(trainer: Trainer) -> float:
+    """Seconds of another epoch, with a checkpoint at its end."""
+    torch.use_deterministic_algorithms(trainer._config.trainer.deterministic)  # a switch of the whole process
+    started = time.perf_counter()
+    trainer._end_epoch(trainer._train_epoch(), trainer._validate())
+    return time.perf_counter() - started
+
+
+def _save(trainer: Trainer) -> float:
+    started = time.perf_counter()
+    trainer.save("last")
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
