@@ -18,7 +18,7 @@ from torchvision import datasets, transforms
 
 from benchmarks.images import write_pngs
 from benchmarks.measure import MIB, Report, anonymous_bytes, in_turn, split_options
-from benchmarks.trainings import build_trainer, compose_config
+from benchmarks.trainings import build_trainer, compose_config, wait
 from landuse.training.batches import epoch_plan
 from landuse.training.loop import Trainer
 
@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> None:
 def _packed(trainer: Trainer, batch: int) -> float:
     plan = epoch_plan(trainer._train_images.num_images, batch, 1, 0, 0, None)
     started = time.perf_counter()
-    count = sum(len(inputs) for inputs, *_ in trainer._batches.of_epoch(0, plan))
+    count = sum(len(inputs) for _, batches in trainer._batches.of_epoch(0, plan) for inputs, *_ in batches)
+    wait(trainer)
     return count / (time.perf_counter() - started)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import MIB, Report, anonymous_bytes, in_turn, split_options
-from benchmarks.trainings import build_trainer, compose_config
+from benchmarks.trainings import build_trainer, compose_config, wait
 from landuse.data.augment import normalise
 from landuse.training.batches import in_order
 from landuse.training.inference import Predictor
@@ -35,14 +35,17 @@ def main(arguments: list[str]) -> None:
         images, runtime = trainer._train_images, trainer._runtime
         one, eight = (Predictor(runtime, MEAN, STD, batch, symmetries) for symmetries in (False, True))
 
+        bare_passes = _bare(trainer, batch)
+
         def rate(predict: Callable[[], object]) -> float:
+            wait(trainer)
             started = time.perf_counter()
             predict()
             return images.num_images / (time.perf_counter() - started)
 
         bare, plain, averaged = in_turn(
             options["pairs"],
-            lambda: rate(_bare(trainer, batch)),
+            lambda: rate(bare_passes),
             lambda: rate(lambda: one.probabilities(trainer.model, images)),
             lambda: rate(lambda: eight.probabilities(trainer.model, images)),
         )

@@ -4,7 +4,7 @@
 
 In one process and in turn, an epoch (training, validation, metrics file, checkpoint) of the configuration as given,
 and one with each feature on top. Tracking is W&B's, offline; its own process works beside the training. The first
-rows are the share of the plain one that its checkpoint takes, and the plain one against itself: what two equal epochs
+rows are the share of the plain one that its checkpoints take, and the plain one against itself: what two equal epochs
 differ by.
 """
 
@@ -15,12 +15,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from benchmarks.measure import Report, in_turn, split_options
 from benchmarks.trainings import build_trainer, compose_config
 from landuse.tracking.metrics_file import MetricsFile
 from landuse.tracking.wandb_mirror import build_mirror
+from landuse.training import checkpoint
+from landuse.training.device import _set_switches
 from landuse.training.loop import Trainer
 from landuse.training.observer import Observers
 
@@ -47,13 +47,12 @@ def main(arguments: list[str]) -> None:
         others = [_trainer([*overrides, *more], Path(name) / str(i)) for i, more in enumerate(FEATURES.values())]
         epochs = [partial(_epoch, trainer) for trainer in (plain, *others)]
         base, saving, *measured = in_turn(options["pairs"], epochs[0], partial(_save, plain), *epochs[1:])
-        checkpoint = Path(name) / "plain" / "checkpoints" / "last.pt"
-        size = checkpoint.stat().st_size
+        size = plain._path("last").stat().st_size
     report = Report("features", {"overrides": " ".join(overrides), "checkpoint": f"{size / 1e6:.1f} MB"})
     report.add("an epoch", "s", base)
-    report.ratio("its checkpoint", saving, base)
+    report.ratio("its checkpoints", saving, base)
     for feature, values in zip(FEATURES, measured, strict=True):
-        report.add(feature, "of an epoch", [value / plain - 1 for value, plain in zip(values, base, strict=True)])
+        report.add(feature, "of an epoch", [value / alone - 1 for value, alone in zip(values, base, strict=True)])
     report.finish()
 
 
@@ -68,15 +67,17 @@ def _trainer(overrides: list[str], folder: Path) -> Trainer:
 
 def _epoch(trainer: Trainer) -> float:
     """Seconds of another epoch, with a checkpoint at its end."""
-    torch.use_deterministic_algorithms(trainer._config.trainer.deterministic)  # a switch of the whole process
+    _set_switches(trainer._runtime, trainer._config.trainer.deterministic)  # they are the whole process's
     started = time.perf_counter()
     trainer._end_epoch(trainer._train_epoch(), trainer._validate())
     return time.perf_counter() - started
 
 
 def _save(trainer: Trainer) -> float:
+    """Seconds of the checkpoints that an epoch better than all before leaves."""
     started = time.perf_counter()
-    trainer.save("last")
+    trainer.save("best")
+    checkpoint.copy(trainer._path("best"), trainer._path("last"))
     return time.perf_counter() - started
 
 

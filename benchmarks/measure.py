@@ -105,6 +105,7 @@ class Report:
             "benchmark": self.name,
             "command": f"python -m benchmarks.{self.name} {' '.join(sys.argv[1:])}".strip(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit(),
             "machine": machine(),
             "settings": self.settings,
             "results": self.rows,
@@ -119,6 +120,15 @@ class Report:
             numbers = " ".join(f"{_shown(row[key]):>12}" for key in ("median", "min", "max"))
             print(f"{row['name']:{width}}  {numbers}  {row['n']:2}  {row['unit']}".rstrip())
         print(path)
+
+
+def commit() -> str | None:
+    """The checkout's, with a mark where it has been changed since."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # unpacked from an archive
+        return None
 
 
 def machine() -> dict[str, Any]:

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     options, overrides = split_options(arguments, pairs=8)
     with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
         folder = Path(name)
-        given = [f"data.home={folder / 'data'}", *overrides]
+        given = [f"data.home={folder / 'data'}", "trainer.device=cpu", *overrides]
         run_process(["-m", "landuse.preprocess", *given], folder)
         seconds: dict[str, list[float]] = {"bare": [], "ours": []}
         peaks: dict[str, list[float]] = {"bare": [], "ours": []}

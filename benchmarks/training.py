@@ -4,15 +4,19 @@
 
 Runs, in turn and in one process, an epoch of the framework's loop (gather, augment, normalise, forward, backward,
 update, guard, bookkeeping) and as many bare steps (forward, backward, update) on tensors that lie on the device
-already. Same model, optimiser, precision, layout and batch size. Utilisation is of the fastest matrix product that was
-measured in the same process and precision; operations are counted by torch, multiplications and additions apart.
-On a GPU, `busy` is the share of an epoch in which it computes or copies; the profiler that tells it slows the host.
+already. Same model, optimiser, precision, layout and batch size. The loop runs on these tensors as well, and its
+batches are made by themselves: that tells the loop's own cost from the data's.
+
+Utilisation is of the fastest matrix product that was measured in the same process and precision; operations are counted
+by torch, multiplications and additions apart. Memory is the process's; on a GPU what an epoch takes beyond what lay
+there. On a GPU, `busy` is the share of an epoch in which it computes or copies; the profiler that tells it slows the
+host.
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import torch
@@ -21,11 +25,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import MIB, Report, anonymous_bytes, in_turn, split_options
-from benchmarks.trainings import build_trainer, compose_config
+from benchmarks.trainings import build_trainer, compose_config, wait
 from landuse.config.schema import Config
 from landuse.data.augment import normalise
 from landuse.models.registry import build_model
-from landuse.training.batches import epoch_plan
+from landuse.training.batches import Batch, StepPlan, epoch_plan
 from landuse.training.loop import Trainer
 from landuse.training.optim import build_optimizer
 
@@ -41,25 +45,30 @@ def main(arguments: list[str]) -> None:
         settings = {"model": config.model.name, "px": config.data.image_size, "batch": config.trainer.batch_size}
         report = Report("training", {**settings, **trainer._runtime.describe()})
         bare = _BareLoop(trainer, config)
-        memory: dict[str, list[float]] = {"bare": [], "loop": []}
+        memory: dict[str, list[float]] = {}
 
         def rate(name: str, epoch: Callable[[], object]) -> float:
-            if trainer._runtime.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
+            before = _start_memory(trainer)
             started = time.perf_counter()
             epoch()
-            _wait(trainer)
+            wait(trainer)
             seconds = time.perf_counter() - started
-            memory[name].append(_memory(trainer) / MIB)
+            memory.setdefault(name, []).append((_peak_memory(trainer) - before) / MIB)
             return trainer._train_images.num_images / seconds
 
-        bare_rates, rates = in_turn(
-            options["pairs"], lambda: rate("bare", bare.epoch), lambda: rate("loop", lambda: _epoch(trainer))
+        bare_rates, rates, fed_rates, data_rates = in_turn(
+            options["pairs"],
+            lambda: rate("bare", bare.epoch),
+            lambda: rate("loop", lambda: _epoch(trainer)),
+            lambda: rate("fed", lambda: _fed_epoch(trainer, bare)),
+            lambda: rate("data", lambda: _data(trainer)),
         )
         flops, best = bare.flops_per_image(), _fastest_product(trainer)
     report.add("bare steps", "images/s", bare_rates)
     report.add("the framework's loop", "images/s", rates)
     report.ratio("loop / bare", rates, bare_rates)
+    report.ratio("loop fed from memory / bare", fed_rates, bare_rates)
+    report.add("its batches alone", "images/s", data_rates)
     report.add("operations", "GFLOP/image", [flops / 1e9])
     report.add("fastest matrix product", "GFLOP/s", [best / 1e9])
     report.add("utilisation by the loop", "", [rate * flops / best for rate in rates])
@@ -76,18 +85,42 @@ def _epoch(trainer: Trainer) -> None:
     trainer.state.loss_sum, trainer.state.num_images = 0.0, 0
 
 
+def _fed_epoch(trainer: Trainer, bare: "_BareLoop") -> None:
+    """The loop on the bare steps' tensors: what is left without the data."""
+    batches, trainer._batches = trainer._batches, bare  # type: ignore[assignment]
+    try:
+        _epoch(trainer)
+    finally:
+        trainer._batches = batches
+
+
+def _data(trainer: Trainer) -> None:
+    """An epoch's batches, gathered and augmented, and nothing trained on them."""
+    config, images = trainer._config, trainer._train_images
+    plan = epoch_plan(images.num_images, config.trainer.batch_size, 1, config.seed, 0, None)
+    for _, batches in trainer._batches.of_epoch(0, plan):
+        for _ in batches:
+            pass
+
+
 class _BareLoop:
     """Forward, backward and update on one epoch's worth of resident batches."""
 
     def __init__(self, trainer: Trainer, config: Config) -> None:
         runtime = self._runtime = trainer._runtime
         self._model = runtime.place(build_model(config.model, len(trainer._classes), config.data.image_size)).train()
-        self._forward = torch.compile(self._model) if runtime.compile else self._model
+        any_size = None if config.augment.start_size else False  # as the loop does it
+        self._forward = torch.compile(self._model, dynamic=any_size) if runtime.compile else self._model
         self._optimizer = build_optimizer(self._model, config.trainer)
         plan = epoch_plan(trainer._train_images.num_images, config.trainer.batch_size, 1, 0, 0, None)
         half = torch.full((3,), 0.5, device=runtime.device)
         batches = [trainer._train_images.gather(step.batches[0]) for step in plan]
         self._batches = [(normalise(images, half, half), labels) for images, labels in batches]
+
+    def of_epoch(self, epoch: int, plan: list[StepPlan], done: int) -> Generator[tuple[StepPlan, list[Batch]]]:
+        """As the loop asks for batches; these are not its plan's."""
+        for step, (inputs, labels) in zip(plan, self._batches, strict=True):
+            yield step, [Batch(inputs, labels, labels, 1.0)]
 
     def epoch(self) -> None:
         for inputs, labels in self._batches:
@@ -113,10 +146,10 @@ def _fastest_product(trainer: Trainer) -> float:
     a, b = (torch.randn(side, side, device=runtime.device, dtype=dtype) for _ in range(2))
     fastest = float("inf")
     for _ in range(GEMM_ROUNDS):
-        _wait(trainer)
+        wait(trainer)
         started = time.perf_counter()
         a @ b
-        _wait(trainer)
+        wait(trainer)
         fastest = min(fastest, time.perf_counter() - started)
     return 2 * side**3 / fastest
 
@@ -125,7 +158,7 @@ def _busy(trainer: Trainer) -> float:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         started = time.perf_counter()
         _epoch(trainer)
-        _wait(trainer)
+        wait(trainer)
         seconds = time.perf_counter() - started
     events = [event for event in profiler.events() or [] if event.device_type == DeviceType.CUDA]
     if not events:
@@ -142,14 +175,16 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
     return total
 
 
-def _memory(trainer: Trainer) -> int:
-    on_gpu = trainer._runtime.device.type == "cuda"
-    return torch.cuda.max_memory_allocated() if on_gpu else anonymous_bytes()
+def _start_memory(trainer: Trainer) -> int:
+    """Bytes that are not an epoch's own: on a GPU all that lies there, for both sides keep their tensors at hand."""
+    if trainer._runtime.device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
 
 
-def _wait(trainer: Trainer) -> None:
-    if trainer._runtime.device.type == "cuda":
-        torch.cuda.synchronize()
+def _peak_memory(trainer: Trainer) -> int:
+    return torch.cuda.max_memory_allocated() if trainer._runtime.device.type == "cuda" else anonymous_bytes()
 
 
 if __name__ == "__main__":

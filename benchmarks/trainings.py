@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 
 from landuse.config.compose import register, to_config
@@ -15,6 +16,12 @@ from landuse.models.registry import build_model
 from landuse.training.device import build_runtime
 from landuse.training.loop import Trainer
 from landuse.training.observer import Observer
+
+
+def wait(trainer: Trainer) -> None:
+    """Until a GPU has done what it was told to; the host only tells it."""
+    if trainer._runtime.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 class Nobody:

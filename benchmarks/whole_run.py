@@ -1,6 +1,7 @@
 """Seconds of a whole run, from images on the disk to a trained network, against what it replaces.
 
-    python -m benchmarks.whole_run [pairs=3] [size=256] [per_class=80] [epochs=1] [workers=2] [archive=...]
+    python -m benchmarks.whole_run [pairs=3] [size=256] [per_class=80] [epochs=1] [workers=2] [device=cpu|cuda]
+        [archive=...] [any training override]
 
 In turn, each in a process of its own, on the same PNG images and with the same network (`model=cnn`), batch size and
 optimiser:
@@ -12,7 +13,8 @@ optimiser:
   loop       a plain loop over a DataLoader, at PyTorch's defaults
   loop equal the same with landuse's precision, layout and allocator
 
-Each trains on the same number of images and validates once an epoch. Lightning is no dependency:
+Each trains on the same number of images and validates once an epoch. Memory is that of the largest of its processes.
+Lightning is no dependency:
 pip install 'landuse[benchmark]'; without it those two are left out.
 """
 
@@ -20,6 +22,8 @@ import importlib.util
 import sys
 import tempfile
 from pathlib import Path
+
+import torch
 
 from benchmarks.images import write_pngs
 from benchmarks.measure import MIB, Report, run_process, split_options
@@ -32,7 +36,15 @@ BATCH = 64
 def main(arguments: list[str]) -> None:
     """Measure and report."""
     options, overrides = split_options(
-        arguments, pairs=3, size=256, per_class=80, epochs=1, workers=2, archive="", precision="bf16"
+        arguments,
+        pairs=3,
+        size=256,
+        per_class=80,
+        epochs=1,
+        workers=2,
+        archive="",
+        precision="bf16",
+        device="cuda" if torch.cuda.is_available() else "cpu",
     )
     with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
         folder = Path(name)
@@ -44,7 +56,7 @@ def main(arguments: list[str]) -> None:
                 process = run_process(command, folder, environment)
                 seconds.setdefault(kind, []).append(process.seconds)
                 peaks.setdefault(kind, []).append(process.peak_bytes / MIB)
-    settings = {key: options[key] for key in ("size", "epochs", "workers", "precision")}
+    settings = {key: options[key] for key in ("size", "epochs", "workers", "device", "precision")}
     report = Report("whole_run", {"images": count, "batch": BATCH, **settings})
     for kind, values in seconds.items():
         report.add(kind, "s", values)
@@ -65,9 +77,9 @@ def _commands(
     ours = [
         "-m", "landuse.train", "data=folder", f"data.root={folder / 'train'}", f"data.image_size={options['size']}",
         "augment=none", f"trainer.epochs={options['epochs']}", f"trainer.batch_size={BATCH}", "trainer.warmup_epochs=0",
-        *overrides,
+        f"trainer.device={options['device']}", *overrides,
     ]  # fmt: skip
-    rival = [str(folder / "train"), *(f"{options[key]}" for key in ("size", "epochs", "workers"))]
+    rival = [str(folder / "train"), *(f"{options[key]}" for key in ("size", "epochs", "workers", "device"))]
     equal = ["equal", str(options["precision"])]
     found = {
         "landuse": ([*ours, f"data.home={folder / f'auto{pair}'}"], {}),

@@ -9,12 +9,12 @@ from benchmarks import measure
 from benchmarks.images import write_pngs
 from benchmarks.training import covered
 
-TINY = ["data.image_size=32", "data.synthetic.images_per_class=4", "model.depth=2", "model.width=4"]
+TINY = ["data.image_size=32", "data.synthetic.images_per_class=5", "model.depth=2", "model.width=4"]
 SUITE = {
     "training": ["pairs=1", *TINY],
     "data_path": ["pairs=1", "size=32", "per_class=10", "model.depth=2"],
-    "preprocess": ["pairs=1", "counts=40", "tile=64", "size=32"],
-    "startup": ["pairs=1", *TINY],
+    "preprocess": ["pairs=1", "counts=200", "tile=64", "size=32"],
+    "startup": ["pairs=1", "data.synthetic.images_per_class=5"],
     "evaluation": ["pairs=1", *TINY],
     "features": ["pairs=1", *TINY],
     "growth": ["images=64,128", "classes=2,3", "sizes=64", "rounds=1"],
@@ -82,19 +82,11 @@ def test_the_suite_runs(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_all_that_a_gpu_is_measured_by_runs_on_the_cpu(tmp_path: Path) -> None:
     """Tiny, and without torch's compiler, which takes minutes here; its JSONs do not overwrite each other."""
-    options = [
-        "pairs=1",
-        "size=32",
-        "batch=8",
-        "workers=0",
-        "device=cpu",
-        "per_class=4",
-        "epochs=1",
-        "variants=resident,from_host",
-    ]
+    tiny = ["pairs=1", "size=64", "batch=8", "workers=0", "per_class=5", "epochs=1"]
+    options = [*tiny, "device=cpu", "models=cnn", "variants=resident,from_host"]
     measure.run_process(["-m", "benchmarks.gpu", *options], tmp_path)
     found = sorted(path.name for path in (tmp_path / "outputs/benchmarks/gpu").glob("*/outputs/benchmarks/*.json"))
-    assert found == ["training.json"] * 6 + ["whole_run.json"]
+    assert found == ["training.json"] * 2 + ["whole_run.json"]
 
 
 def _home(name: str, folder: Path) -> list[str]:

@@ -1,5 +1,7 @@
 """What only a GPU can show; skipped without one."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -35,8 +37,7 @@ def test_a_step_never_waits_for_the_device(make_trainer, resident: bool) -> None
         tiny_config(device="cuda", augment=STRONG, clip_norm=1.0, ema=0.9, hardware=gpu(resident=resident))
     )
     plan = epoch_plan(36, 8, 1, 0, 0, None)
-    batches = trainer._batches.of_epoch(0, plan)
-    for index, step in enumerate(plan):
+    for index, (step, batches) in enumerate(trainer._batches.of_epoch(0, plan)):
         torch.cuda.set_sync_debug_mode("error" if index else "default")  # the first one allocates
         try:
             trainer._forward_backward(step, batches)
@@ -45,11 +46,17 @@ def test_a_step_never_waits_for_the_device(make_trainer, resident: bool) -> None
             torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.fixture
+def _as_before() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_as_before")
 def test_deterministic_runs_are_identical(make_trainer) -> None:
     results = []
     for name in ("a", "b"):
         trainer = make_trainer(tiny_config(device="cuda", deterministic=True, augment=STRONG, hardware=gpu()), name)
         trainer.fit()
         results.append([tensor.cpu() for tensor in trainer.model.state_dict().values()])
-    torch.use_deterministic_algorithms(False)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))

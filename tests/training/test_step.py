@@ -22,7 +22,8 @@ def update(trainer: Trainer, lr: float) -> torch.Tensor:
 
     before = weights()
     plan = [StepPlan(0, [torch.arange(8)])]
-    trainer._forward_backward(plan[0], trainer._batches.of_epoch(0, plan))
+    for step, batches in trainer._batches.of_epoch(0, plan):
+        trainer._forward_backward(step, batches)
     trainer._update(lr)
     return weights() - before
 
@@ -51,8 +52,7 @@ def test_images_grow_and_mixing_ends_as_the_training_proceeds(make_trainer, monk
     trainer.model.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[-1]))
     plan = [StepPlan(step, [torch.arange(8)]) for step in range(2)]
     for epoch in range(4):
-        batches = trainer._batches.of_epoch(epoch, plan)
-        for step in plan:
+        for step, batches in trainer._batches.of_epoch(epoch, plan):
             trainer._forward_backward(step, batches)
     assert sizes == [8, 8, 8, 8, 24, 24, 24, 24]
     assert is_mixed == [True] + [False] * 7

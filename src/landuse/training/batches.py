@@ -1,11 +1,15 @@
 """Batches of packed images on the device, in an order that is a pure function of (seed, epoch).
 
-What the host has to do for a batch, reading the memory map above all, it does while the one before is trained on.
+Where a split is not held on the device, a thread reads the next training batch from the memory map while the one before
+is trained on.
 """
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +21,14 @@ from landuse.training.device import Runtime
 from landuse.training.group import Group
 from landuse.training.seed import generator
 
-# Normalised inputs (n, 3, S, S), the labels (n,) of both partners, and the first one's weight w, which is its share of
-# the pixels: the loss is ``w * loss(labels_a) + (1 - w) * loss(labels_b)``.
-Batch = tuple[Tensor, Tensor, Tensor, float]
+
+class Batch(NamedTuple):
+    """What one forward pass takes: the loss is ``weight * loss(labels) + (1 - weight) * loss(partner_labels)``."""
+
+    inputs: Tensor  # normalised, (n, 3, S, S) float32
+    labels: Tensor  # (n,) int64
+    partner_labels: Tensor  # (n,) int64; where nothing is mixed, the labels once more
+    weight: float  # share of the pixels that is the image's own
 
 
 @dataclass(frozen=True)
@@ -44,29 +53,27 @@ class Images:
         self._images = split.images
         self._resident = torch.from_numpy(np.array(split.images)).to(runtime.device) if self.are_resident else None
         self._labels = torch.from_numpy(split.labels)
-        self._device_labels = self._labels.to(runtime.device)
         # Page-locked memory, from which a copy to the GPU does not make the host wait.
         self._pinned = runtime.device.type == "cuda"
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, H, W, 3) uint8 and labels (N,) int64 of the given rows, on the device."""
-        return self.send(self.fetch(indices))
+        return self.send(*self.fetch(indices))
 
-    def fetch(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """The host's part of :meth:`gather`, which any thread may do: what :meth:`send` takes."""
-        if self._resident is not None:
-            return (self._pin(indices),)
+    def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The host's part of :meth:`gather`, in any thread: images (or, if resident, their rows), and labels."""
+        labels = self._pin(self._labels[indices])
+        if self.are_resident:
+            return self._pin(indices), labels
         images = torch.empty(len(indices), *self._images.shape[1:], dtype=torch.uint8, pin_memory=self._pinned)
         # numpy copies whole images ten times faster than torch's indexing; "raise" would go through a second copy.
         np.take(self._images, indices.numpy(), axis=0, out=images.numpy(), mode="clip")
-        return images, self._pin(self._labels[indices])
+        return images, labels
 
-    def send(self, fetched: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """The device's part of :meth:`gather`; the host does not wait for it."""
-        first, *labels = (self._runtime.to_device(each) for each in fetched)
-        if self._resident is not None:
-            return self._resident[first], self._device_labels[first]
-        return first, labels[0]
+    def send(self, fetched: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The device's part of :meth:`gather`, for which the host does not wait; takes what :meth:`fetch` gave."""
+        fetched, labels = self._runtime.to_device(fetched), self._runtime.to_device(labels)
+        return (fetched if self._resident is None else self._resident[fetched]), labels
 
     def _pin(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self._pinned else tensor
@@ -76,7 +83,7 @@ class Images:
 class _Share:
     """What the host prepares of one batch: this process's images, and the partners that they are mixed with."""
 
-    fetched: tuple[Tensor, ...]  # for Images.send
+    fetched: tuple[Tensor, Tensor]  # for Images.send
     draws: Draws  # for the images fetched
     mix: Mix | None
     own: Tensor  # (n,) int64, where among the fetched the share itself is
@@ -100,29 +107,37 @@ class TrainingBatches:
         self._images, self._augmentation, self._mixing, self._group = images, augmentation, mixing, group
         self._seed, self._epochs = seed, epochs
 
-    def of_epoch(self, epoch: int, plan: list[StepPlan], done: int = 0) -> Generator[Batch, None, None]:
-        """The share of each forward pass of an epoch; to be closed, where not all are taken.
+    def of_epoch(
+        self, epoch: int, plan: list[StepPlan], done: int = 0
+    ) -> Generator[tuple[StepPlan, Iterator[Batch]], None, None]:
+        """The steps of an epoch, each with its batches, all to be taken; to be closed, where not all steps are.
 
         Args:
             epoch: counted from 0.
             plan: of the epoch.
             done: steps of it that are not to be done again.
         """
+        with closing(self._shares(epoch, plan, done)) as shares:
+            for step in plan[done:]:
+                yield step, map(self._finish, islice(shares, len(step.batches)))
+
+    def _shares(self, epoch: int, plan: list[StepPlan], done: int) -> Generator[_Share, None, None]:
         shares = self._prepare(epoch, plan, done)
         if self._images.are_resident:  # the host draws a few numbers, and another thread would only be in its way
-            yield from map(self._finish, shares)
+            yield from shares
             return
-        with ThreadPoolExecutor(1, "batches") as thread:
-            coming = thread.submit(next, shares, None)
+        with ThreadPoolExecutor(1, "batches") as executor:
+            coming = executor.submit(next, shares, None)
             while (share := coming.result()) is not None:
-                coming = thread.submit(next, shares, None)
-                yield self._finish(share)
+                coming = executor.submit(next, shares, None)
+                yield share
 
     def _prepare(self, epoch: int, plan: list[StepPlan], done: int) -> Iterator[_Share]:
         for step in plan[done:]:
             draws = generator(self._seed, "augment", epoch, step.index)
             progress = (epoch + step.index / len(plan)) / self._epochs
-            yield from (self._share(indices, draws, progress) for indices in step.batches)
+            for indices in step.batches:
+                yield self._share(indices, draws, progress)
 
     def _share(self, indices: Tensor, generator: torch.Generator, progress: float) -> _Share:
         num_images = len(indices)
@@ -136,13 +151,13 @@ class TrainingBatches:
         return _Share(self._images.fetch(indices), draws, mix, own, partners, progress)
 
     def _finish(self, share: _Share) -> Batch:
-        images, labels = self._images.send(share.fetched)
+        images, labels = self._images.send(*share.fetched)
         inputs = self._augmentation(images, share.draws, share.progress)
         if share.mix is None:
-            return inputs, labels, labels, 1.0
+            return Batch(inputs, labels, labels, 1.0)
         own, partners = (rows.to(inputs.device, non_blocking=True) for rows in (share.own, share.partners))
         mixed, weight = share.mix(inputs if len(own) == len(inputs) else inputs[own], inputs, partners)
-        return mixed, labels[own], labels[partners], weight
+        return Batch(mixed, labels[own], labels[partners], weight)
 
 
 def epoch_plan(

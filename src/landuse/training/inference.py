@@ -36,7 +36,7 @@ class Predictor:
     def probabilities(self, model: nn.Module, images: Images, limit: int | None = None) -> NDArray[np.float64]:
         """Probabilities (N, C) float64, rows in the split's order; ``limit`` stops after so many batches.
 
-        The model is put in evaluation mode. One synchronisation of host and device, at the end.
+        The model is put in evaluation mode. Of a single process host and device synchronise once, at the end.
         """
         model.eval()
         batches = list(in_order(images.num_images, self._batch_size, limit))

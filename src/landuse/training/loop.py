@@ -106,8 +106,8 @@ class Trainer:
         running = RunningLoss(self._runtime, state.loss_sum, state.num_images, self.group)
         started, images_before = time.perf_counter(), state.num_images
         lr = self._schedule.lr(state.epoch)
-        with closing(self._batches.of_epoch(state.epoch, plan, state.step)) as batches:
-            for step in plan[state.step :]:
+        with closing(self._batches.of_epoch(state.epoch, plan, state.step)) as steps:
+            for step, batches in steps:
                 lr = self._schedule.lr(state.epoch + step.index / len(plan))
                 where = f"epoch {state.epoch + 1}, step {step.index + 1}, lr {lr:.3g}, {step.num_images} images"
                 loss = self._forward_backward(step, batches)
@@ -117,7 +117,7 @@ class Trainer:
                 self._observer.step(state.epoch, state.step, len(plan), state.num_images)
                 wish = self._wish() if state.step < len(plan) else GO_ON  # else the epoch's end is at hand
                 if wish or state.step % config.log_every == 0:
-                    state.loss_sum, _ = running.look(where)  # synchronises; the only place within an epoch that does
+                    state.loss_sum, _ = running.look(where)  # synchronises; here alone, unless it saves
                 if wish:
                     self._save_amid(where)
                 if wish == LEAVE:
@@ -136,8 +136,7 @@ class Trainer:
         # For dropout and stochastic depth.
         seed_torch(self._config.seed, "model", self.state.epoch, step.index, *self.group.stream)
         total = torch.zeros((), device=self._runtime.device)
-        for number in range(1, len(step.batches) + 1):
-            inputs, labels_a, labels_b, weight = next(batches)
+        for number, (inputs, labels_a, labels_b, weight) in enumerate(batches, start=1):
             with self.group.holding_gradients(self._forward) if number < len(step.batches) else nullcontext():
                 with self._runtime.autocast():
                     logits = self._forward(inputs)
