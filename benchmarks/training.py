@@ -16,6 +16,7 @@ host.
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
@@ -99,8 +100,7 @@ def _data(trainer: Trainer) -> None:
     config, images = trainer._config, trainer._train_images
     plan = epoch_plan(images.num_images, config.trainer.batch_size, 1, config.seed, 0, None)
     for _, batches in trainer._batches.of_epoch(0, plan):
-        for _ in batches:
-            pass
+        deque(batches, maxlen=0)
 
 
 class _BareLoop:

@@ -74,19 +74,23 @@ def test_resident_images_equal_mapped_ones(pack: Pack, cpu: Runtime) -> None:
     assert mapped[1].tolist() == split.labels[rows.numpy()].tolist()
 
 
-@pytest.mark.parametrize("where", ["mapped", "resident"])
+@pytest.mark.parametrize("where", ["mapped", "read ahead", "resident"])
 def test_an_epoch_goes_on_with_the_same_batches(make_trainer, where: str) -> None:
-    hardware = HardwareConfig(precision="fp32", dataset_on_device=where == "resident")
-    batches = make_trainer(tiny_config(**EVERYTHING, hardware=hardware))._batches
     plan = epoch_plan(36, 4, 2, 0, 1, None)
-    whole, rest = ([b for _, bs in batches.of_epoch(1, plan, done) for b in bs] for done in (0, 2))
+    whole = [b for _, bs in make_trainer(tiny_config(**EVERYTHING))._batches.of_epoch(1, plan) for b in bs]
+    hardware = HardwareConfig(precision="fp32", dataset_on_device=where == "resident")
+    trainer = make_trainer(tiny_config(**EVERYTHING, hardware=hardware))
+    trainer._train_images.are_read_ahead = where == "read ahead"  # as a GPU's are
+    rest = [b for _, bs in trainer._batches.of_epoch(1, plan, done=2) for b in bs]
     assert len(whole) == 9 and len(rest) == 5
     for one, again in zip(whole[4:], rest, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one[:3], again[:3], strict=True)) and one.weight == again.weight
 
 
 def test_an_epoch_that_is_left_leaves_no_thread(make_trainer) -> None:
-    steps = make_trainer(tiny_config())._batches.of_epoch(0, epoch_plan(36, 8, 1, 0, 0, None))
+    trainer = make_trainer(tiny_config())
+    trainer._train_images.are_read_ahead = True
+    steps = trainer._batches.of_epoch(0, epoch_plan(36, 8, 1, 0, 0, None))
     _, batches = next(steps)
     next(batches)
     assert any(thread.name.startswith("batches") for thread in threading.enumerate())
