@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,24 @@ leave()
 def test_leaving(more: str, output: str) -> None:
     done = subprocess.run([sys.executable, "-c", ENDS.format(more)], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_a_library_makes_an_error_of(
+    command, tiny, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    def composed(config: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            raise AttributeError("something half done")
+
+    monkeypatch.setattr("landuse.config.compose.to_config", composed)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    done = command("train", *tiny)
+    assert done.status == status and "half done" not in done.err
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_leaving_with_output_that_nobody_takes() -> None:

@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hydra
@@ -27,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from landuse import interrupts
 from landuse.config import compose, messages
 from landuse.config.folders import config_dir
 from landuse.config.processes import Place
@@ -125,7 +125,7 @@ def run_command(command: str, job: Job) -> None:
                 raise _MessageOfSingleRun(UserError(problem)) from error
 
     try:
-        with _sigterm_as_exception():
+        with interrupts.as_exceptions():
             task()
     except _MessageOfSingleRun as single:
         _exit_with_message(str(single), wants_traceback, single.status)
@@ -249,20 +249,6 @@ def no_empty_folder(folder: Path, outputs: Path) -> Iterator[None]:
             while candidate.is_relative_to(root) and candidate != Path.cwd():
                 candidate.rmdir()
                 candidate = candidate.parent
-
-
-@contextlib.contextmanager
-def _sigterm_as_exception() -> Iterator[None]:
-    """SIGTERM unwinds the stack like Ctrl-C, so that files and trackers are closed."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _exit_with_message(message: str, wants_traceback: bool, status: int = EXIT_USER_ERROR) -> None:

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,28 @@ def test_a_signal_after_a_trial_was_complete_costs_nothing(sweep, tmp_path: Path
         patch.setattr("landuse.training_run.write_json", interrupted)
         assert sweep(*SWEPT, "trainer.epochs=1").status == 143
     assert [row["state"] for row in leaderboard(tmp_path / "outputs/sweeps/s")] == ["complete"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_ends_in_another_error_is_no_failure(
+    sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    """As Hydra and OmegaConf now and then make of one that comes while they compose a configuration."""
+
+    def interrupted(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            raise AttributeError("something half done")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("landuse.training_run._initial_model", interrupted)
+        assert sweep(*SWEPT).status == status
+    folder = tmp_path / "outputs/sweeps/s"
+    assert {row["trial"]: row["state"] for row in leaderboard(folder)} == {"0": "interrupted", "1": "waiting"}
+    done = sweep(*SWEPT)
+    assert done.status == 0 and [row["state"] for row in leaderboard(folder)].count("complete") == 2
 
 
 def test_failures_are_on_record_and_the_sweep_goes_on(sweep, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from landuse import runs
+from landuse import interrupts, runs
 from landuse.config.messages import explain
 from landuse.errors import Interrupted, PrunedError, UserError
 from landuse.sweeps import trial as trials
@@ -158,7 +158,7 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
     returns: Sequence[JobReturn | None] = [None] * len(jobs)
     problem = "its process ended without a result"
     try:
-        returns = launcher.launch(jobs, initial_job_idx=claimed[0].number)
+        returns = _launched(launcher, jobs, claimed[0].number)
     except Exception as error:  # a launcher's worker was killed, for example
         problem = f"{type(error).__name__}: {error}"
         for trial in claimed:
@@ -175,6 +175,14 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
         has_failed = _tell(sweep, trial.number, ended, problem, is_fault=ended is not None or not is_counted)
         is_counted |= has_failed and ended is None
     sweep.publish()
+
+
+def _launched(launcher: Any, jobs: list[list[str]], first: int) -> Sequence[JobReturn | None]:
+    try:
+        returns: Sequence[JobReturn | None] = launcher.launch(jobs, initial_job_idx=first)
+        return returns
+    finally:
+        interrupts.raise_received()  # Hydra may have taken it for an error of a job's
 
 
 def _wait_for(run_folder: Path) -> None:
