@@ -54,8 +54,9 @@ class Images:
         self._labels = torch.from_numpy(split.labels)
         # Page-locked memory, from which a copy to the GPU does not make the host wait.
         self._pinned = runtime.device.type == "cuda"
-        # While a GPU computes, the host has a core to spare. A CPU has none: the loop ran as fast with a thread as
-        # without, from cold memory as from warm, and batches alone at 0.83 of their rate (2 cores, torch 2.15).
+        # While a GPU computes, the host has a core to spare. A CPU has none: with a thread the loop ran as fast as
+        # without at 64 px, from cold memory as from warm, and batches alone at 0.83 of their rate at 256 px (2 cores,
+        # torch 2.15).
         self.are_read_ahead = self._pinned and not self.are_resident
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
