@@ -43,6 +43,7 @@ def as_exceptions() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        _received = None
 
 
 def raise_received() -> None:

@@ -112,6 +112,15 @@ def test_a_killed_process_costs_one_trial_which_is_queued_again(tmp_path: Path, 
     assert (sweep.run_folder(0) / "error.txt").is_file() == (session == "one")
 
 
+def test_a_worker_stopped_with_the_sweep_before_its_trial_began_is_no_failure(tmp_path: Path) -> None:
+    stopped = Sweep(make_plan(tmp_path), "one")
+    stopped.claim()
+    kill(stopped)
+    supervisor = Sweep(make_plan(tmp_path), "one")
+    supervisor.take_in_abandoned(is_fault=False)
+    assert states(supervisor) == ["interrupted", "waiting"] and not (supervisor.run_folder(0) / "error.txt").exists()
+
+
 def test_a_point_that_kills_is_given_up(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, max_failures=10)
     for _ in range(MAX_KILLED):

@@ -204,12 +204,12 @@ class Sweep:
     def _trial(self, number: int) -> "FrozenTrial":
         return self._study.get_trials(deepcopy=False)[number]
 
-    def take_in_abandoned(self) -> None:
-        """Record the trials of processes that were killed."""
+    def take_in_abandoned(self, *, is_fault: bool = True) -> None:
+        """Record the trials of processes that were killed; as failures, unless they were stopped with the sweep."""
         with exclusive(self._locks):
-            self._take_in_abandoned()
+            self._take_in_abandoned(is_fault)
 
-    def _take_in_abandoned(self) -> None:
+    def _take_in_abandoned(self, is_fault: bool = True) -> None:
         from optuna.trial import TrialState
 
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -218,7 +218,7 @@ class Sweep:
             if trial.state is not TrialState.RUNNING:  # it ended since the list was made
                 self._locks.release(number)
             elif not self.keep_result(number):
-                self._take_in_killed(trial)
+                self._take_in_killed(trial, is_fault)
 
     def keep_result(self, number: int) -> bool:
         """Record a trial by what its run folder says, whatever became of its process; False where it has no result."""
@@ -234,8 +234,8 @@ class Sweep:
         log.info("trial %d had come to its end already: its result is kept", number)
         return True
 
-    def _take_in_killed(self, trial: "FrozenTrial") -> None:
-        is_fault = trial.user_attrs.get("session") == self._session  # else all of the sweep was stopped with it
+    def _take_in_killed(self, trial: "FrozenTrial", is_fault: bool) -> None:
+        is_fault &= trial.user_attrs.get("session") == self._session  # else all of the sweep was stopped with it
         what = "its process was killed" if is_fault else "the sweep was stopped"
         log.warning("trial %d: %s", trial.number, what)
         self.fail(trial.number, what, is_fault=is_fault, queue_again=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from landuse import interrupts
 from landuse.errors import Interrupted
 from landuse.training.loop import Trainer
 
@@ -26,6 +27,7 @@ def stopping_after_a_step(trainer: Trainer) -> Iterator[None]:
             raise Interrupted(number, "Interrupted twice: left at once, without a checkpoint of this step.")
         trainer.stop_signal = number
 
+    interrupts.raise_received()  # it may have come in a destructor, where Python only prints what is raised
     previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
