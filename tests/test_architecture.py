@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "landuse"
-NAMES = ("download", "evaluate", "params", "preprocess", "report", "reproduce", "storage", "sweep", "train")
+NAMES = ("download", "evaluate", "params", "preprocess", "report", "reproduce", "storage", "sweep", "track", "train")
 COMMANDS = {"landuse.cli", *(f"landuse.{name}" for name in NAMES)}
 LIBRARIES = {"hydra", "matplotlib", "omegaconf", "numpy", "torch", "torchvision", "wandb"}
 PACKAGES = {
@@ -24,7 +24,7 @@ ALLOWED = {
     "page": {"matplotlib"},
     "sweeps": {"numpy", "matplotlib", "omegaconf", "hydra", "torch"}
     | {f"landuse.{name}" for name in ("config", "models", "page", "tracking", "training")},
-    "tracking": {"torch", "wandb", "landuse.config", "landuse.data", "landuse.training"},
+    "tracking": {"torch", "wandb"} | {f"landuse.{name}" for name in ("config", "data", "evaluation", "training")},
 }
 
 

@@ -233,24 +233,6 @@ def test_multirun(command, tiny, tmp_path: Path) -> None:
         assert load(tmp_path / "outputs/multirun/sweep" / job / "summary.json")["status"] == "completed"
 
 
-def test_offline_tracking_mirrors_the_run(command, tiny, tmp_path: Path) -> None:
-    done = command("train", *tiny, "tracking=offline", "run_name=x")
-    assert done.status == 0, done.err
-    assert list((tmp_path / "outputs/train/folder_cnn/x").glob("wandb/offline-run-*/*.wandb"))
-
-
-def test_a_failing_tracker_does_not_touch_the_run(command, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    import wandb
-
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("no network")
-
-    monkeypatch.setattr(wandb, "init", broken)
-    done = command("train", *tiny, "tracking=online")
-    assert done.status == 0
-    assert done.err.count("W&B failed") == 1
-
-
 def test_progress_bar_on_a_terminal(command, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -19,14 +19,18 @@ class Stopped:
 
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)])
-def test_what_a_library_makes_of_a_signal_is_an_interruption_still(number: int, raised: type, monkeypatch: Any) -> None:
+def test_what_a_library_makes_of_a_signal_is_an_interruption_still(number: int, raised: type) -> None:
+    @interrupts.as_exceptions()
+    def compose() -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raise ValueError("mapping expected") from error
+
     handlers = [signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)]
     try:
-        with pytest.raises(raised), interrupts.as_exceptions():
-            try:
-                signal.raise_signal(number)
-            except BaseException as error:
-                raise ValueError("mapping expected") from error
+        with pytest.raises(raised):
+            compose()
         assert signal.getsignal(signal.SIGTERM) is handlers[1]
     finally:
         signal.signal(signal.SIGINT, handlers[0])
@@ -35,8 +39,11 @@ def test_what_a_library_makes_of_a_signal_is_an_interruption_still(number: int, 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_that_came_in_a_destructor_ends_the_training_before_it_begins() -> None:
-    trainer: Any = SimpleNamespace(stop_signal=None)
-    with pytest.raises(Interrupted), interrupts.as_exceptions():
+    @interrupts.as_exceptions()
+    def train(trainer: Any) -> None:
         Stopped()  # Python prints what is raised there and goes on
         with stopping_after_a_step(trainer):
             raise AssertionError("it trains")
+
+    with pytest.raises(Interrupted):
+        train(SimpleNamespace(stop_signal=None))

@@ -14,6 +14,7 @@ from landuse.config.validate import validate
 from landuse.errors import UserError
 from landuse.files import write_json
 from landuse.tracking import logs
+from landuse.tracking.mirror import send
 
 if TYPE_CHECKING:
     from landuse.data.pack import Pack, PackedSplit
@@ -34,7 +35,7 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
     Raises:
         UserError: no such run, no exported model in it, or data of other classes.
     """
-    folder = runs.find(config.run, Path(config.outputs))
+    folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
     run_tree = runs.read_config(folder)
     trained_size = _trained_size(run_tree, folder)
     runs.require_own_figures(folder)
@@ -157,6 +158,8 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
             f"{folder} could not take all results ({error.strerror or error}): its files may be of this and of an"
             " earlier evaluation. Make room, or copy the run to another place, and evaluate again."
         ) from error
+    if config.tracking.mode != "off":
+        send(config, folder, "train")  # the run's job, which this adds to
     return result
 
 

@@ -18,7 +18,7 @@ def report(config: Config, call: Invocation) -> None:
         UserError: no such run, or its files cannot be read.
     """
     logs.to_stderr()
-    folder = runs.find(config.run, Path(config.outputs))
+    folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
 
     runs.require_own_figures(folder)
     from landuse.evaluation.report import report_run

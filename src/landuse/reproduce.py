@@ -52,7 +52,7 @@ def reproduce(config: Config, call: Invocation) -> dict[str, Any]:
     logs.to_stderr()
     if Place.find().size > 1:
         raise UserError("reproduce trains and compares in one process: start it without torchrun.")
-    folder = runs.find(config.run, Path(config.outputs))
+    folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
     config = _configuration(runs.read_config(folder), call, folder)
 
     from landuse.evaluation.report.files import read_run

@@ -35,6 +35,7 @@ MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware."
 RUN_FILES = (
     "checkpoints", "model", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
     "scores.json", "evaluation*.json", "predictions*.csv", "report.html", "train.log", "evaluate.log",
+    "tracking.log", "wandb.json", "wandb",
 )  # fmt: skip
 
 
@@ -218,8 +219,13 @@ def _relative(path: Path, start: Path) -> Path:
         return path
 
 
-def find(run: str | None, outputs: Path) -> Path:
-    """The run folder that ``run=`` means: a run folder, its ``model/`` folder, or by default the newest.
+def find(run: str | None, outputs: Path, timeout_s: float = 60.0) -> Path:
+    """The run folder that ``run=`` means.
+
+    Args:
+        run: a run folder, its ``model/`` folder, the ``.safetensors`` file in there, or a model in W&B as
+            ``wandb:entity/project/name:alias``, which is fetched to below ``outputs``; None: the newest run.
+        timeout_s: of a request to W&B, in seconds.
 
     Raises:
         UserError: there is none.
@@ -229,7 +235,17 @@ def find(run: str | None, outputs: Path) -> Path:
         if not folder.exists():
             raise UserError(f"There is no run at {folder} yet: train first (python -m landuse.train) or give run=PATH.")
         return folder.resolve()
-    folder = Path(run)
+    if run.startswith("wandb:"):
+        from landuse.tracking.artifacts import fetch
+
+        return fetch(run, outputs, timeout_s)
+    path = Path(run)
+    folder = path.parent if path.suffix == ".safetensors" and path.is_file() else path
     if not folder.is_dir():
-        raise UserError(f"run={run}: no such folder. Give a run folder or its model/ folder.")
+        raise UserError(
+            f"run={run}: no such folder. Give a run folder, its model/ folder, the .safetensors file in there, or "
+            "wandb:entity/project/name:alias."
+        )
+    if folder is not path and not (folder / "model.json").is_file():
+        raise UserError(f"run={run}: there is no model.json beside it, which says what the weights are.")
     return folder.resolve().parent if (folder / "model.json").is_file() else folder.resolve()

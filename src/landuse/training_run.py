@@ -109,6 +109,7 @@ def _run(
     config: Config, pack: "Pack", model: "nn.Module", call: Call, group: Group, check: Check | None
 ) -> dict[str, Any]:
     from landuse.data.augment import image_sizes
+    from landuse.tracking.mirror import mirroring
     from landuse.tracking.provenance import collect, resumed_from
     from landuse.training.device import build_runtime
     from landuse.training.loop import Trainer
@@ -142,14 +143,14 @@ def _run(
     logs.to_file(folder / "train.log")
     if call.command == "train" and not is_trial():
         runs.point_latest(Path(config.outputs), folder)
-    return _fit(trainer, observers, config, pack, call)
+    with mirroring(config, folder, call.command):
+        return _fit(trainer, observers, config, pack, call)
 
 
 def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack", call: Call) -> dict[str, Any]:
     """Train, and leave behind what a run folder has, however it ends."""
     from landuse.tracking.console import Console
     from landuse.tracking.metrics_file import MetricsFile
-    from landuse.tracking.wandb_mirror import build_mirror
     from landuse.training.profile import profiled
     from landuse.training.signals import stopping_after_a_step
 
@@ -157,8 +158,8 @@ def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack
     num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     log.info("%s with %s parameters, %s", config.model.name, f"{num_parameters:,}", _shown_data(pack))
     history = MetricsFile(folder / "metrics.jsonl", trainer.state.epoch)
-    console, mirror = Console(config.trainer.epochs), build_mirror(config, folder)
-    observers.add(history, console, mirror)
+    console = Console(config.trainer.epochs)
+    observers.add(history, console)
     if is_trial():
         observers.add(PruningObserver(config.trainer.monitor, config.trainer.epochs))  # last: others have the epoch
     status, started = "failed", time.perf_counter()
@@ -182,7 +183,6 @@ def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
         summary |= {"data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint}
         write_json(folder / "summary.json", summary)
-        mirror.finish(summary, exit_code=0 if status in ("completed", "pruned") else 1)
     _show(summary, folder, config.model, call)
     if trainer.stop_signal is not None and call.is_multirun:  # it came in the last step; a sweep would just go on
         raise Interrupted(trainer.stop_signal, f"Interrupted after {_shown(folder)} was complete.")

@@ -64,7 +64,6 @@ def test_times_do_not_count() -> None:
         ({"val/loss": 1.5}, 1.25, 1.5, 0.25),
         ({"val/loss": float("nan")}, 1.25, "nan", None),
         ({"val/loss": "text"}, 1.25, "text", None),
-        ({"extra": 1}, "missing", 1, None),
     ],
 )
 def test_first_metric(change: dict[str, Any], then: Any, now: Any, difference: float | None) -> None:
@@ -73,6 +72,14 @@ def test_first_metric(change: dict[str, Any], then: Any, now: Any, difference: f
     assert first is not None
     assert (first.epoch, first.key) == (1, next(iter(change)))
     assert (first.then, first.now, first.difference) == (then, now, difference)
+
+
+def test_what_one_of_two_did_not_record() -> None:
+    """An older version knew fewer quantities; one that is gone is a difference."""
+    more = RECORD | {"extra": 1}
+    assert comparison.compare(([RECORD], {}), ([more], {})).identical
+    first = comparison.compare(([more], {}), ([RECORD], {})).first_metric
+    assert first is not None and (first.key, first.then, first.now) == ("extra", 1, "missing")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""metrics.jsonl, console, logs, provenance, W&B."""
+"""metrics.jsonl, console, logs, provenance."""
 
 import json
 import logging
@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from landuse.config.schema import Config, TrackingConfig
+from landuse.config.schema import Config
 from landuse.errors import UserError
 from landuse.tracking import logs, metrics_file, provenance
 from landuse.tracking.console import Console
 from landuse.tracking.metrics_file import MetricsFile
-from landuse.tracking.wandb_mirror import NoMirror, WandbMirror, build_mirror
 
 RECORD: dict[str, Any] = {
     "epoch": 0, "train/loss": 1.5, "val/loss": 1.25, "val/accuracy": 0.5, "lr": 1e-3, "images_per_second": 100.0,
@@ -129,37 +128,6 @@ def test_source_hash_follows_names_and_contents(tmp_path: Path) -> None:
 def test_config_hash_follows_the_configuration() -> None:
     assert provenance.config_hash(Config()) == provenance.config_hash(Config())
     assert provenance.config_hash(Config(seed=1)) != provenance.config_hash(Config())
-
-
-def test_no_mirror_when_off(tmp_path: Path) -> None:
-    mirror = build_mirror(Config(), tmp_path)
-    assert isinstance(mirror, NoMirror)
-    mirror.step(0, 1, 2, 3)
-    mirror.epoch(RECORD)
-    mirror.finish({}, exit_code=0)
-
-
-class FailingRun:
-    """A W&B run that fails at the first log call and counts the calls."""
-
-    calls = 0
-
-    def log(self, record: dict[str, Any], step: int) -> None:
-        self.calls += 1
-        raise ConnectionError("server gone")
-
-
-def test_mirror_gives_up_after_the_first_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = FailingRun()
-    monkeypatch.setattr("wandb.init", lambda **_: run)
-    mirror = WandbMirror(Config(tracking=TrackingConfig(mode="online")), tmp_path)
-    for epoch in range(3):
-        mirror.epoch(RECORD | {"epoch": epoch})
-    mirror.finish({}, exit_code=0)
-    assert run.calls == 1
-    assert caplog.text.count("server gone") == 1
 
 
 def test_records_are_plain_json(tmp_path: Path) -> None:

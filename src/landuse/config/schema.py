@@ -201,6 +201,8 @@ class TrackingConfig:
     entity: str | None = None  # W&B user or team; null: your default
     group: str | None = None  # gathers runs, such as those of one sweep
     tags: list[str] = field(default_factory=list)  # W&B tags
+    log_model: bool = True  # send the exported model as an artifact, with the aliases latest and best
+    timeout_s: float = 60.0  # seconds that a command waits for W&B at its end, at most
 
 
 @dataclass
@@ -231,7 +233,7 @@ class Config:
     experiment_name: str = "${data.name}_${model.name}"  # folder under outputs/<command>/
     run_name: str = "${now:%Y-%m-%d_%H-%M-%S}"  # folder under outputs/<command>/<experiment_name>/
     outputs: str = "outputs"  # root of all run folders; <outputs>/latest points at the newest training run
-    run: str | None = None  # evaluate, report, reproduce: a run folder or its model/ folder; null: <outputs>/latest
+    run: str | None = None  # a run folder or its model/, or wandb:entity/project/name:alias; null: <outputs>/latest
     model: ModelConfig = field(default_factory=ModelConfig)  # group model=
     data: DataConfig = field(default_factory=DataConfig)  # group data=
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # group augment=

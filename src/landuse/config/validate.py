@@ -21,6 +21,7 @@ from landuse.config.schema import (
     Config,
     DataConfig,
     StorageConfig,
+    TrackingConfig,
     TrainerConfig,
 )
 from landuse.errors import UserError
@@ -73,6 +74,16 @@ def validate_storage(config: StorageConfig) -> None:
         raise UserError(problem)
 
 
+def validate_tracking(config: TrackingConfig) -> None:
+    """Check what the command track needs, whatever the rest of the tree says.
+
+    Raises:
+        UserError: the first rule that is broken.
+    """
+    for problem in (*_not_finite(config, "tracking."), *_tracking(config)):
+        raise UserError(problem)
+
+
 def _not_finite(node: Any, prefix: str = "") -> Iterator[str]:
     """nan and inf pass every comparison that looks for what is wrong; larger integers fit into no array."""
     for field in dataclasses.fields(node):
@@ -95,6 +106,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _trainer(config.trainer)
     yield from _device(config)
     yield from _storage(config.storage)
+    yield from _tracking(config.tracking)
     batch_size = config.evaluation.batch_size
     if batch_size is not None and not 1 <= batch_size <= LARGEST_BATCH:
         yield f"evaluation.batch_size={batch_size}: must lie between 1 and {LARGEST_BATCH:,}, or be null."
@@ -355,3 +367,10 @@ def _storage(storage: StorageConfig) -> Iterator[str]:
         yield f"storage.url={storage.url}: must be of the form gs://bucket/prefix."
     if storage.timeout_s is not None and storage.timeout_s <= 0:
         yield f"storage.timeout_s={storage.timeout_s}: must be a positive number of seconds, or null."
+
+
+def _tracking(tracking: TrackingConfig) -> Iterator[str]:
+    if tracking.timeout_s <= 0:
+        yield f"tracking.timeout_s={tracking.timeout_s}: must be a positive number of seconds."
+    if not tracking.project.strip():
+        yield "tracking.project is empty: name a W&B project."

@@ -254,8 +254,8 @@ def _metric_differences(
             there = [MISSING if one is None else "there" for one in (a, b)]
             yield MetricDifference(epoch, "the whole epoch", there[0], there[1], None)
             return
-        for key in [key for key in {**a, **b} if key not in TIMES]:
-            x, y = a.get(key, MISSING), b.get(key, MISSING)
+        for key in [key for key in a if key not in TIMES]:  # what an older one did not record is not compared
+            x, y = a[key], b.get(key, MISSING)
             if x != y and not (x != x and y != y):  # two that are not a number are the same
                 yield MetricDifference(epoch, key, _finite(x), _finite(y), _distance(x, y))
 

@@ -34,6 +34,8 @@ class TrainState:
     global_step: int = 0
     loss_sum: float = 0.0  # over the images of the epoch under way
     num_images: int = 0
+    norm_sum: float = 0.0  # of the gradient, over those steps of the epoch under way at which it was measured
+    num_norms: int = 0  # such steps
     train_seconds: float = 0.0  # spent in all epochs
     epoch_seconds: float = 0.0  # spent in the epoch under way
     best_epoch: int | None = None
@@ -102,8 +104,11 @@ def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, An
 
 def _require_plain(state: TrainState, identity: dict[str, Any]) -> None:
     """A checkpoint may come from a stranger: what is counted, compared and shown must be numbers and texts."""
-    counts = (state.epoch, state.step, state.global_step, state.num_images, state.stale_epochs, state.best_epoch or 0)
-    sums = (state.loss_sum, state.train_seconds, state.epoch_seconds, *state.best.values())
+    counts = (
+        state.epoch, state.step, state.global_step, state.num_images, state.num_norms, state.stale_epochs,
+        state.best_epoch or 0,
+    )  # fmt: skip
+    sums = (state.loss_sum, state.norm_sum, state.train_seconds, state.epoch_seconds, *state.best.values())
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("its state is none")
     if not all(isinstance(value, int | float) and 0 <= value < BEYOND_MEASURE for value in sums):

@@ -25,6 +25,7 @@ from landuse.training.batches import Batch, Images, StepPlan, TrainingBatches, e
 from landuse.training.checkpoint import TrainState
 from landuse.training.device import Runtime
 from landuse.training.ema import build_average
+from landuse.training.gradient import GradientNorm, clipped
 from landuse.training.group import ALONE, Group
 from landuse.training.inference import Predictor
 from landuse.training.loss import Criterion, RunningLoss, diverged
@@ -104,6 +105,7 @@ class Trainer:
         )  # fmt: skip
         set_train_mode(self.model)
         running = RunningLoss(self._runtime, state.loss_sum, state.num_images, self.group)
+        norms = GradientNorm(self._runtime.device, state.norm_sum, state.num_norms)
         started, images_before = time.perf_counter(), state.num_images
         lr = self._schedule.lr(state.epoch)
         with closing(self._batches.of_epoch(state.epoch, plan, state.step)) as steps:
@@ -112,21 +114,24 @@ class Trainer:
                 where = f"epoch {state.epoch + 1}, step {step.index + 1}, lr {lr:.3g}, {step.num_images} images"
                 loss = self._forward_backward(step, batches)
                 running.add(loss, step.num_images, where)
-                self._update(lr)
+                self._update(lr, norms if step.index % config.log_every == 0 else None)
                 state.step, state.num_images = step.index + 1, state.num_images + step.num_images
                 self._observer.step(state.epoch, state.step, len(plan), state.num_images)
                 wish = self._wish() if state.step < len(plan) else GO_ON  # else the epoch's end is at hand
                 if wish or state.step % config.log_every == 0:
                     state.loss_sum, _ = running.look(where)  # synchronises; here alone, unless it saves
                 if wish:
+                    state.norm_sum, state.num_norms = norms.look()
                     self._save_amid(where)
                 if wish == LEAVE:
                     self._leave()
         state.loss_sum, num_images = running.look(f"epoch {state.epoch + 1}")
+        norm_sum, num_norms = norms.look()
         self._require_finite_weights(f"after epoch {state.epoch + 1}")
         seconds = time.perf_counter() - started
         return {
             "train/loss": state.loss_sum / num_images,
+            "train/grad_norm": norm_sum / max(1, num_norms),
             "lr": lr,
             "images_per_second": (num_images - images_before) / seconds,
         }
@@ -146,12 +151,15 @@ class Trainer:
             total += loss.detach()
         return total
 
-    def _update(self, lr: float) -> None:
+    def _update(self, lr: float, norms: GradientNorm | None) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        if self._config.trainer.clip_norm is not None:
+        clip_norm = self._config.trainer.clip_norm
+        if clip_norm is not None or norms is not None:
             self._scaler.unscale_(self._optimizer)  # type: ignore[arg-type]
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.trainer.clip_norm)
+            norm = clipped(self.model.parameters(), clip_norm)
+            if norms is not None:
+                norms.add(norm)
         self._scaler.step(self._optimizer)  # type: ignore[arg-type]
         self._scaler.update()
         self._optimizer.zero_grad()
@@ -199,8 +207,10 @@ class Trainer:
         state.stale_epochs = 0 if improved else state.stale_epochs + 1
         self._schedule.end_epoch(improved)
         state.train_seconds += seconds
-        record = {"epoch": epoch, **train_metrics, **val_metrics, "seconds": seconds}
-        self.state = replace(state, epoch=epoch + 1, step=0, loss_sum=0.0, num_images=0, epoch_seconds=0.0)
+        record = {"epoch": epoch, "step": state.global_step, **train_metrics, **val_metrics, "seconds": seconds}
+        self.state = replace(
+            state, epoch=epoch + 1, step=0, loss_sum=0.0, num_images=0, norm_sum=0.0, num_norms=0, epoch_seconds=0.0
+        )
         self._observer.epoch(record)
         self._saved_at = time.monotonic()
         if improved:  # best first: were it last, a kill in between would leave a state that claims a best it lacks

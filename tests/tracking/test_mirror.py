@@ -1,0 +1,188 @@
+"""What W&B gets of a run, with its real library: offline, and online from a server on loopback."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Run
+from tests.run_folders import load
+
+from .wandb_file import OfflineRun
+from .wandb_server import Server
+
+ONLINE = "tracking=online"
+
+
+def epochs(server: Server) -> list[int]:
+    """Of the only run, as they were logged."""
+    (run,) = server.runs
+    return [row["epoch"] for row in server.history(run) if "train/loss" in row]
+
+
+def test_everything_of_a_run_arrives(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
+    done = command("train", *tiny, ONLINE, "run_name=x", "tracking.group=g", "tracking.tags=[a,b]")
+    assert done.status == 0 and "failed" not in done.err, done.err
+    (name,) = server.runs
+    assert f"W&B         {server.url}/someone/landuse/runs/{name}" in done.err
+    assert epochs(server) == [0, 1]
+    folder = tmp_path / "outputs/train/folder_cnn/x"
+    recorded = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row, record in zip(server.history(name), recorded, strict=False):
+        assert row["_step"] == record["step"] and record.items() <= row.items()
+    run = server.runs[name]
+    assert (run["groupName"], run["tags"], run["jobType"], run["exit_code"]) == ("g", ["a", "b"], "train", 0)
+    config = {key: value["value"] for key, value in run["config"].items() if key != "_wandb"}
+    assert config["provenance"] == load(folder / "provenance.json") and config["model"]["name"] == "cnn"
+    summary = load(folder / "summary.json")
+    assert {key: server.summary(name).get(key) for key in summary} == summary
+    assert "figures/curves" in server.summary(name)
+    (model,) = [artifact for artifact in server.artifacts if artifact["type"] == "model"]
+    assert sorted(model["aliases"]) == ["best", "latest"]
+    files = server.files("folder_cnn", 0)
+    assert files["model/model.safetensors"] == (folder / "model/model.safetensors").read_bytes()
+
+
+def test_an_evaluation_is_added_to_its_run(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
+    assert command("train", *tiny, ONLINE, "run_name=x").status == 0
+    assert command("evaluate", *tiny).status == 0
+    (name,) = server.runs
+    summary, folder = server.summary(name), tmp_path / "outputs/train/folder_cnn/x"
+    assert summary["test/accuracy"] == load(folder / "evaluation.json")["accuracy"]
+    assert {"test/predictions", "test/confusion_matrix_table", "figures/mistakes"} <= summary.keys()
+    assert epochs(server) == [0, 1] and server.runs[name]["exit_code"] == 0
+    assert len([artifact for artifact in server.artifacts if artifact["type"] == "model"]) == 1
+    rows = len(server.history(name))
+    assert command("track").status == 0  # has nothing to add
+    assert len(server.history(name)) == rows
+
+
+def test_a_run_that_goes_on_logs_no_epoch_twice(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
+    process = start(tmp_path, *tiny, ONLINE)
+    wait_until(lambda: server.runs and len(epochs(server)) >= 2)
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    so_far = epochs(server)
+    done = command("train", *tiny, ONLINE, "run_name=x", f"trainer.epochs={len(so_far) + 2}", "trainer.resume=auto")
+    assert done.status == 0 and "resumed from" in done.err, done.err
+    (run,) = server.runs.values()
+    assert epochs(server) == list(range(len(so_far) + 2)) and run["exit_code"] == 0
+
+
+def test_the_best_of_a_name_keeps_its_alias(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
+    values = []
+    for number, rate in enumerate(("0.01", "1e-9", "0.02")):  # the second learns nothing
+        assert command("train", *tiny, f"trainer.lr={rate}", ONLINE, f"run_name=r{number}").status == 0
+        values.append(load(tmp_path / f"outputs/train/folder_cnn/r{number}/summary.json")["val/accuracy"])
+    models = [artifact for artifact in server.artifacts if artifact["type"] == "model"]
+    best = 2 if values[2] >= values[0] else 0
+    assert values[1] < values[0]
+    assert [("best" in model["aliases"], "latest" in model["aliases"]) for model in models] == [
+        (version == best, version == 2) for version in range(3)
+    ]
+
+
+def test_offline_keeps_one_whole_run(command: Run, tiny: list[str], tmp_path: Path) -> None:
+    process = start(tmp_path, *tiny, "tracking=offline")
+    folder = tmp_path / "outputs/train/folder_cnn/x"
+    wait_until(lambda: list(folder.glob("wandb/offline-run-*/*.wandb")))
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    first = OfflineRun(folder)
+    so_far = [row["epoch"] for row in first.history if "epoch" in row]
+    num_epochs = len((folder / "metrics.jsonl").read_text().splitlines())
+    assert so_far == list(range(num_epochs)) and first.exit_code == 1 and not first.artifacts
+    goes_on = ["run_name=x", f"trainer.epochs={num_epochs + 2}", "trainer.resume=auto"]
+    done = command("train", *tiny, "tracking=offline", *goes_on)
+    assert done.status == 0 and "W&B" not in done.err, done.err
+    assert command("evaluate", *tiny).status == 0
+    run = OfflineRun(folder)
+    assert [row["epoch"] for row in run.history if "epoch" in row] == list(range(num_epochs + 2))
+    assert (run.run.run_id, run.exit_code) == (first.run.run_id, 0)
+    assert [list(artifact.aliases) for artifact in run.artifacts if artifact.type == "model"] == [["latest"]]
+    assert run.summary["test/accuracy"] == load(folder / "evaluation.json")["accuracy"]
+
+
+def test_an_offline_run_is_sent_later(command: Run, tiny: list[str], server: Server) -> None:
+    assert command("train", *tiny, "tracking=offline", "run_name=x").status == 0
+    assert not server.asked
+    for _ in range(2):
+        done = command("track")
+        assert done.status == 0 and "sent        " in done.err, done.err
+        assert epochs(server) == [0, 1]
+    assert command("track", "tracking=off").status == 2
+
+
+def test_what_a_killed_run_had_recorded_arrives(tiny: list[str], server: Server, tmp_path: Path) -> None:
+    process = start(tmp_path, *tiny, ONLINE)
+    wait_until(lambda: server.runs and len(epochs(server)) >= 2)
+    process.kill()
+    process.wait()
+    (name,) = server.runs
+    wait_until(lambda: server.runs[name]["exit_code"] is not None)
+    lines = (tmp_path / "outputs/train/folder_cnn/x/metrics.jsonl").read_text().splitlines()
+    assert epochs(server) == list(range(len(lines))) and server.runs[name]["exit_code"] == 1
+
+
+def test_the_trials_of_a_sweep_are_a_group(command: Run, tiny: list[str], server: Server) -> None:
+    sweep = ["--multirun", "hydra/sweeper=landuse", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=s"]
+    done = command("train", *sweep, *tiny, "trainer.lr=interval(0.001,0.02)", ONLINE)
+    assert done.status == 0, done.err
+    assert [run["groupName"] for run in server.runs.values()] == ["s", "s"]
+
+
+def start(where: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """A training that does not end by itself."""
+    command = [sys.executable, "-m", "landuse.train", *arguments, "run_name=x", "trainer.epochs=100000"]
+    return subprocess.Popen(command, cwd=where)
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def name(command: Run, tiny: list[str], server: Server) -> str:
+    """A model in W&B."""
+    assert command("train", *tiny, ONLINE, "run_name=x").status == 0
+    return "wandb:someone/landuse/folder_cnn:best"
+
+
+def test_a_model_by_its_name(command: Run, tiny: list[str], server: Server, name: str, tmp_path: Path) -> None:
+    own = command("evaluate", *tiny, "tracking=off")
+    done = command("evaluate", *tiny, f"run={name}", "tracking=off")
+    assert done.status == 0 and "fetching    " in done.err, done.err
+    folder = tmp_path / "outputs/wandb/someone/landuse/folder_cnn/v0"
+    assert own.status == 0
+    result = load(tmp_path / "outputs/train/folder_cnn/x/evaluation.json")
+    assert load(folder / "evaluation.json")["accuracy"] == result["accuracy"]
+    again = command("report", f"run={name}")
+    assert again.status == 0 and "fetching" not in again.err
+    server.status = 500
+    offline = command("report", f"run={name}", "tracking.timeout_s=1")
+    assert offline.status == 0 and "taken as v0" in offline.err
+    (folder / "model/model.safetensors").write_bytes(b"changed")
+    changed = command("report", f"run={name}", "tracking.timeout_s=1")
+    assert changed.status == 2 and "is not what was fetched: remove" in changed.err
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("wandb:landuse/folder_cnn:best", "must be of the form wandb:entity/project/name:alias"),
+        ("wandb:someone/../folder_cnn:best", "must be of the form wandb:entity/project/name:alias"),
+        ("wandb:someone/landuse/other:best", "cannot be had from W&B"),
+        ("wandb:someone/landuse/folder_cnn:v7", "cannot be had from W&B"),
+    ],
+)
+def test_a_name_that_is_none(command: Run, server: Server, name: str, address: str, problem: str) -> None:
+    done = command("report", f"run={address}")
+    assert done.status == 2 and problem in done.err, done.err
