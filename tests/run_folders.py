@@ -8,8 +8,8 @@ from pathlib import Path
 
 RUN_FILES = [
     "checkpoints/best.pt", "checkpoints/last.pt", "checkpoints/previous.pt", "config.yaml", "figures/curves.csv",
-    "figures/curves.png", "metrics.jsonl",
-    "model/model.json", "model/model.safetensors", "provenance.json", "report.html", "summary.json", "train.log",
+    "figures/curves.png", "metrics.jsonl", "model/README.md", "model/model.json", "model/model.safetensors",
+    "provenance.json", "report.html", "summary.json", "train.log",
 ]  # fmt: skip
 
 

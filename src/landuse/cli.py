@@ -223,13 +223,17 @@ def _problem_of_place(error: BaseException | None, command: str) -> str | None:
 
 
 def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
-    """Arguments for Hydra: the job's name, and ``debug=x``, ``sweeps=x``, ``+experiment=x`` in their canonical form."""
+    """Arguments for Hydra: the job's name, and what is written shorter than Hydra takes it, in canonical form."""
     canonical = []
     for argument in arguments:
         if argument.startswith(("debug=", "sweeps=")):
             argument = "+" + argument
         elif argument.startswith("+experiment="):
             argument = argument[1:]
+        elif command == "report" and argument == "check":
+            argument = "report.check=true"
+        elif argument.startswith("runs=") and not argument.startswith("runs=["):
+            argument = f"runs=[{argument.removeprefix('runs=')}]"
         canonical.append(argument)
     defaults = [f"hydra.job.name={command}"]
     if command != "train":  # the others write into the data folder or into the run they are given

@@ -23,7 +23,7 @@ def download(config: Config, call: Invocation) -> None:
         UserError: it cannot be fetched, or its content is not the expected one.
     """
     validate_data(config.data)
-    logs.to_stderr()
+    logs.to_stderr(config.log)
     checksum = None
     if config.data.source == "archive":
         archive = obtain(config.data.archive, Path(config.data.home))

@@ -41,7 +41,7 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
     runs.require_own_figures(folder)
     config = _configuration(run_tree, call)
     validate(config)
-    logs.to_stderr()
+    logs.to_stderr(config.log)
     logs.to_file(folder / "evaluate.log")
 
     from landuse.data.pack import prepare
@@ -166,7 +166,9 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
 def _write(result: dict[str, Any], split: "PackedSplit", predictions: "Predictions", folder: Path, suffix: str) -> None:
     from landuse.evaluation.predictions import write_csv
     from landuse.evaluation.report import report_run
+    from landuse.evaluation.report.check import open_test
 
+    open_test(folder, result)
     write_csv(folder / f"predictions{suffix}.csv", predictions)
     write_json(folder / f"evaluation{suffix}.json", result)
     if not suffix:

@@ -20,10 +20,10 @@ FILE = Path("params.yaml")
 HEADER = "# Composed by python -m landuse.params; a stage of dvc.yaml keeps it fresh. Edit conf/, not this file.\n"
 # What says where and how a pipeline runs, and not what comes out of it.
 MACHINE_ONLY = (
-    "run", "run_name", "experiment_name", "outputs", "hardware", "tracking", "storage", "data.home", "data.manifest",
-    "data.archive.mirrors", "data.archive.timeout", "data.archive.retries", "trainer.device",
-    "trainer.resume", "trainer.log_every", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.profile",
-    "evaluation.batch_size",
+    "run", "runs", "run_name", "experiment_name", "outputs", "hardware", "tracking", "storage", "report", "log",
+    "data.home", "data.manifest", "data.licence", "data.archive.mirrors", "data.archive.timeout",
+    "data.archive.retries", "trainer.device", "trainer.resume", "trainer.log_every", "trainer.checkpoint_steps",
+    "trainer.checkpoint_minutes", "trainer.profile", "evaluation.batch_size",
 )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def params(config: Config, call: Invocation) -> None:
         UserError: the configuration is wrong.
     """
     validate(config)
-    logs.to_stderr()
+    logs.to_stderr(config.log)
     with replacing(FILE) as temporary:
         temporary.write_text(text(config), encoding="utf-8")
     log.info("%s written", FILE)

@@ -19,7 +19,7 @@ def preprocess(config: Config, call: Invocation) -> None:
         UserError: the data cannot be had or read, or are not what ``data.quality`` asks for.
     """
     validate_data(config.data)
-    logs.to_stderr()
+    logs.to_stderr(config.log)
     pack = make(config.data)
     counts = ", ".join(f"{count} {name}" for name, count in pack.num_images.items())
     log.info("%s: %d classes, %s", pack.folder, len(pack.classes), counts)

@@ -49,7 +49,7 @@ def reproduce(config: Config, call: Invocation) -> dict[str, Any]:
         UserError: no such run, one that cannot be made again in one go, or other data.
         DifferentError: the training came out different.
     """
-    logs.to_stderr()
+    logs.to_stderr(config.log)
     if Place.find().size > 1:
         raise UserError("reproduce trains and compares in one process: start it without torchrun.")
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)

@@ -27,15 +27,16 @@ log = logging.getLogger(__name__)
 LATEST = "latest"
 LARGEST_CONFIG = LARGEST_SUMMARY = 1_000_000  # bytes
 WHERE_NOT_WHAT = (
-    "run", "outputs", "tracking.", "evaluation.", "storage.", "data.home", "data.manifest", "data.archive.mirrors",
-    "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every", "trainer.checkpoint_",
+    "run", "outputs", "tracking.", "evaluation.", "storage.", "report.", "log.", "data.home", "data.manifest",
+    "data.licence", "data.archive.mirrors", "data.archive.timeout", "data.archive.retries", "trainer.resume",
+    "trainer.log_every", "trainer.checkpoint_",
 )  # fmt: skip
 # In a run that goes on: how long, and on which machine.
 MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware.")
 RUN_FILES = (
     "checkpoints", "model", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
-    "scores.json", "evaluation*.json", "predictions*.csv", "report.html", "train.log", "evaluate.log",
-    "tracking.log", "wandb.json", "wandb",
+    "scores.json", "evaluation*.json", "predictions*.csv", "report.html", "train*.log", "evaluate.log",
+    "evaluations.jsonl", "tracking.log", "wandb.json", "wandb",
 )  # fmt: skip
 
 

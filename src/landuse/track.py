@@ -24,7 +24,7 @@ def track(config: Config, call: Invocation) -> None:
         UserError: no such run.
         FailureError: W&B did not take everything.
     """
-    logs.to_stderr()
+    logs.to_stderr(config.log)
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
     asks_for_mode = call.names("tracking") or call.names("tracking.mode")
     mode = config.tracking.mode if asks_for_mode else "online"

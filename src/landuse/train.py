@@ -22,7 +22,7 @@ def train(config: Config, call: Invocation) -> float:
         if not call.is_multirun:
             raise UserError(f"+sweeps={recipe} needs --multirun; or start python -m landuse.sweep name={recipe}.")
     validate(config)
-    logs.to_stderr()
+    logs.to_stderr(config.log)
     return training_run.run(config, call)
 
 

@@ -133,6 +133,8 @@ def _run(
     trainer = Trainer(config, runtime.place(model), pack, runtime, folder / "checkpoints", observers, group)
     _resume(trainer, config, folder, provenance)
     if not group.is_main:
+        if folder.is_dir():  # not on another machine with a disk of its own
+            logs.to_file(folder / f"train.rank{Place.find().rank}.log")
         with stopping_after_a_step(trainer):
             trainer.fit()
         return trainer.state.best
@@ -182,6 +184,7 @@ def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack
     finally:
         summary = _summary(trainer, history.records(), status, num_parameters, time.perf_counter() - started)
         summary |= {"data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint}
+        summary["num_images"] = pack.num_images
         write_json(folder / "summary.json", summary)
     _show(summary, folder, config.model, call)
     if trainer.stop_signal is not None and call.is_multirun:  # it came in the last step; a sweep would just go on

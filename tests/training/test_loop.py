@@ -39,7 +39,8 @@ def test_overfits_two_batches(make_trainer) -> None:
 def test_records_have_the_promised_keys(make_trainer) -> None:
     trainer = make_trainer(tiny_config())
     trainer.fit()
-    keys = {"epoch", "train/loss", "val/loss", "val/accuracy", "lr", "images_per_second", "seconds"}
+    keys = {"epoch", "step", "train/loss", "train/grad_norm", "val/loss", "val/accuracy", "lr", "images_per_second"}
+    keys |= {"seconds"}
     assert [record["epoch"] for record in trainer._observer.records] == [0, 1, 2]
     assert all(set(record) == keys for record in trainer._observer.records)
     assert trainer.state.epoch == 3

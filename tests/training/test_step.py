@@ -7,6 +7,7 @@ import torch
 
 from landuse.config.schema import AugmentConfig
 from landuse.training.batches import StepPlan
+from landuse.training.gradient import GradientNorm
 from landuse.training.loop import Trainer
 
 from .conftest import tiny_config
@@ -14,7 +15,7 @@ from .conftest import tiny_config
 PLAIN_SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
 
 
-def update(trainer: Trainer, lr: float) -> torch.Tensor:
+def update(trainer: Trainer, lr: float, norms: GradientNorm | None = None) -> torch.Tensor:
     """The change of all weights by one step on eight images."""
 
     def weights() -> torch.Tensor:
@@ -24,7 +25,7 @@ def update(trainer: Trainer, lr: float) -> torch.Tensor:
     plan = [StepPlan(0, [torch.arange(8)])]
     for step, batches in trainer._batches.of_epoch(0, plan):
         trainer._forward_backward(step, batches)
-    trainer._update(lr)
+    trainer._update(lr, norms)
     return weights() - before
 
 
@@ -37,6 +38,17 @@ def test_the_gradients_norm_is_bounded(make_trainer, init_scale: float) -> None:
     clipped = update(trainer, lr=1.0)
     assert clipped.norm() == pytest.approx(0.01, rel=1e-3)
     assert torch.allclose(clipped / clipped.norm(), free / free.norm(), atol=1e-3)
+
+
+@pytest.mark.parametrize("init_scale", [1.0, 1024.0])
+@pytest.mark.parametrize("clip_norm", [None, 0.01])
+def test_the_gradients_norm_is_recorded_as_it_was(make_trainer, init_scale: float, clip_norm: float | None) -> None:
+    free = update(make_trainer(tiny_config(**PLAIN_SGD)), lr=1.0)
+    trainer, norms = make_trainer(tiny_config(**PLAIN_SGD, clip_norm=clip_norm)), GradientNorm(torch.device("cpu"))
+    trainer._scaler = torch.amp.GradScaler("cpu", init_scale=init_scale)
+    update(trainer, lr=1.0, norms=norms)
+    norms.add(torch.tensor(float("inf")))  # a step that the scaler leaves out
+    assert norms.look() == (pytest.approx(float(free.norm()), rel=1e-3), 1)
 
 
 def test_images_grow_and_mixing_ends_as_the_training_proceeds(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+WORKER = "LANDUSE_SWEEP_WORKER"  # set in the workers of a sweep: which one it is, from 0
+
 
 @dataclass(frozen=True)
 class Place:

@@ -112,6 +112,7 @@ class DataConfig:
     source: Literal["synthetic", "archive", "folder"] = "synthetic"  # drawn, an archive, or class folders
     root: str | None = None  # source=folder: the folder that holds one folder of images per class
     home: str = "${oc.env:LANDUSE_DATA,data}"  # downloads and packs live here
+    licence: str | None = None  # of the images, for the model card
     manifest: str | None = None  # file in which download says what the source is, for pipelines
     image_size: int = 64  # pixels; images are centre-cropped to a square and resized to this
     max_images: int | None = None  # use at most this many images of each split (a seeded choice), for quick trials
@@ -226,6 +227,21 @@ class StorageConfig:
 
 
 @dataclass
+class LogConfig:
+    """What commands say, and what the log files in run folders keep."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"  # on stderr
+    file_level: Literal["debug", "info", "warning", "error"] = "debug"  # in train.log and evaluate.log
+
+
+@dataclass
+class ReportConfig:
+    """What ``python -m landuse.report`` does."""
+
+    check: bool = False  # say whether run= is complete and fit to be cited; `report check` for short
+
+
+@dataclass
 class Config:
     """The whole tree; one for every command."""
 
@@ -234,6 +250,7 @@ class Config:
     run_name: str = "${now:%Y-%m-%d_%H-%M-%S}"  # folder under outputs/<command>/<experiment_name>/
     outputs: str = "outputs"  # root of all run folders; <outputs>/latest points at the newest training run
     run: str | None = None  # a run folder or its model/, or wandb:entity/project/name:alias; null: <outputs>/latest
+    runs: list[str] = field(default_factory=list)  # report: compare these run folders; *, ? and ** find several
     model: ModelConfig = field(default_factory=ModelConfig)  # group model=
     data: DataConfig = field(default_factory=DataConfig)  # group data=
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # group augment=
@@ -241,7 +258,9 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)  # group hardware=
     tracking: TrackingConfig = field(default_factory=TrackingConfig)  # group tracking=
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # keys of the command evaluate
+    log: LogConfig = field(default_factory=LogConfig)  # what is said and kept
     storage: StorageConfig = field(default_factory=StorageConfig)  # keys of the command storage
+    report: ReportConfig = field(default_factory=ReportConfig)  # keys of the command report
 
 
 MODEL_KINDS: dict[str, type[ModelConfig]] = {

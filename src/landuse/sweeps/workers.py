@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from landuse.config.processes import WORKER
 from landuse.errors import SweepFailedError
 from landuse.sweeps.board import Board
 from landuse.sweeps.study import Sweep, worker_name
@@ -93,6 +94,7 @@ class _Team:
             **os.environ,
             SESSION: self._session,
             PARENT: str(os.getpid()),
+            WORKER: str(slot),
             "OMP_NUM_THREADS": str(len(cores)),
             "HYDRA_FULL_ERROR": "0",  # which is set in this process: the end of their log is shown to people
         }

@@ -3,35 +3,53 @@
 import contextlib
 import logging
 import logging.handlers
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from landuse.config.processes import WORKER, Place
+from landuse.config.schema import LogConfig
 from landuse.errors import printable
 from landuse.progress import terminal
 
 NOISY_LIBRARIES = ("matplotlib", "PIL", "fontTools", "urllib3", "wandb", "torch", "filelock")
 LONGEST_RECORD = 50_000  # characters
+DEFAULT = LogConfig()
 KEPT_FOR_THE_FILE = 10_000  # records said before there is a run folder
 
 _installed: list[logging.Handler] = []  # by this module; those of others (a test runner's) are left alone
 
 
-def to_stderr() -> None:
-    """Log from INFO on to stderr: through rich on a terminal, which keeps a progress bar whole, else plain lines.
+def to_stderr(config: LogConfig = DEFAULT) -> None:
+    """Log to stderr: through rich on a terminal, which keeps a progress bar whole, else plain lines.
+
+    Python's warnings, which libraries use for what only their authors can mend, go into the log file alone, unless
+    ``config.level`` is debug. Of several processes that train together, those after the first say warnings only, each
+    with its rank.
 
     A second job in the same process starts afresh: the handlers of the first, its log file included, are closed.
     """
     stop()
+    level, file_level = (getattr(logging, name.upper()) for name in (config.level, config.file_level))
     logging.getLogger().setLevel(logging.INFO)
-    _install(_TerminalHandler() if sys.stderr.isatty() else logging.StreamHandler(), "%(message)s")
-    _install(logging.handlers.MemoryHandler(KEPT_FOR_THE_FILE, flushLevel=logging.CRITICAL + 1))
+    logging.getLogger("landuse").setLevel(min(level, file_level))
+    place = Place.find()
+    stderr = _TerminalHandler() if sys.stderr.isatty() else logging.StreamHandler()
+    stderr.setLevel(max(level, logging.WARNING) if place.rank > 0 else level)
+    stderr.addFilter(lambda record: record.name != "py.warnings" or level == logging.DEBUG)
+    _install(stderr, f"rank {place.rank}: %(message)s" if place.rank > 0 else "%(message)s")
+    memory = logging.handlers.MemoryHandler(KEPT_FOR_THE_FILE, flushLevel=logging.CRITICAL + 1)
+    memory.setLevel(file_level)
+    _install(memory)
     for name in NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
 
 
 def stop() -> None:
     """Log nowhere any more; close the log file."""
+    logging.captureWarnings(False)
     while _installed:
         handler = _installed.pop()
         logging.getLogger().removeHandler(handler)
@@ -45,9 +63,10 @@ def to_file(path: Path) -> None:
         # In a stranger's folder a link may lead anywhere, and a pipe would be waited for.
         path.unlink()
     file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
-    _install(file, "%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _install(file, f"%(asctime)s %(levelname)s {_who()}%(name)s: %(message)s")
     for handler in _installed:
         if isinstance(handler, logging.handlers.MemoryHandler):
+            file.setLevel(handler.level)
             handler.setTarget(file)
             handler.close()  # writes what it kept
             logging.getLogger().removeHandler(handler)
@@ -57,7 +76,7 @@ def to_file(path: Path) -> None:
 def also_to(path: Path, name: str) -> Iterator[None]:
     """Append what the logger ``name`` says to a file, whatever jobs come and go in the meantime."""
     file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {_who()}%(message)s"))
     logging.getLogger(name).addHandler(file)
     try:
         yield
@@ -65,6 +84,14 @@ def also_to(path: Path, name: str) -> Iterator[None]:
         logging.getLogger(name).removeHandler(file)
         with contextlib.suppress(OSError):
             file.close()
+
+
+def _who() -> str:
+    """Which of several processes speaks: a rank of a training, a worker of a sweep; nothing where there is one."""
+    place, worker = Place.find(), os.environ.get(WORKER)
+    names = [f"worker {worker}"] if worker else []
+    names += [f"rank {place.rank}"] if place.size > 1 else []
+    return f"[{', '.join(names)}] " if names else ""
 
 
 def _install(handler: logging.Handler, form: str | None = None) -> None:

@@ -74,7 +74,8 @@ class Results:
 
         files = [*sorted(self._folder.glob("model/*")), *(self._folder / name for name in MODEL_FILES)]
         files = [path for path in files if path.is_file()]
-        if not self._is_new("model/digest", files):
+        weights = [self._folder / "model" / name for name in ("model.json", "model.safetensors")]
+        if not self._is_new("model/digest", [path for path in weights if path.is_file()]):  # the card changes
             return
         config = self._run.config
         monitor = config["trainer"]["monitor"]

@@ -18,6 +18,7 @@ from landuse.data.augment import Augmentation, Draws, Mix, Mixing
 from landuse.data.pack import PackedSplit
 from landuse.training.device import Runtime
 from landuse.training.group import Group
+from landuse.training.profile import part
 from landuse.training.seed import generator
 
 
@@ -149,16 +150,20 @@ class TrainingBatches:
         if len(needed) < num_images:
             indices, draws = indices[needed], draws.of(needed)
         own, partners = (torch.searchsorted(needed, rows) for rows in (own, partners))
-        return _Share(self._images.fetch(indices), draws, mix, own, partners, progress)
+        with part("data"):
+            fetched = self._images.fetch(indices)
+        return _Share(fetched, draws, mix, own, partners, progress)
 
     def _finish(self, share: _Share) -> Batch:
-        images, labels = self._images.send(*share.fetched)
-        inputs = self._augmentation(images, share.draws, share.progress)
-        if share.mix is None:
-            return Batch(inputs, labels, labels, 1.0)
-        own, partners = (rows.to(inputs.device, non_blocking=True) for rows in (share.own, share.partners))
-        mixed, weight = share.mix(inputs if len(own) == len(inputs) else inputs[own], inputs, partners)
-        return Batch(mixed, labels[own], labels[partners], weight)
+        with part("transfer"):
+            images, labels = self._images.send(*share.fetched)
+        with part("augmentation"):
+            inputs = self._augmentation(images, share.draws, share.progress)
+            if share.mix is None:
+                return Batch(inputs, labels, labels, 1.0)
+            own, partners = (rows.to(inputs.device, non_blocking=True) for rows in (share.own, share.partners))
+            mixed, weight = share.mix(inputs if len(own) == len(inputs) else inputs[own], inputs, partners)
+            return Batch(mixed, labels[own], labels[partners], weight)
 
 
 def epoch_plan(

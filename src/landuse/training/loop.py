@@ -31,6 +31,7 @@ from landuse.training.inference import Predictor
 from landuse.training.loss import Criterion, RunningLoss, diverged
 from landuse.training.observer import Observer
 from landuse.training.optim import build_optimizer
+from landuse.training.profile import STEP, part
 from landuse.training.schedule import Schedule
 from landuse.training.seed import seed_torch
 
@@ -110,18 +111,17 @@ class Trainer:
         lr = self._schedule.lr(state.epoch)
         with closing(self._batches.of_epoch(state.epoch, plan, state.step)) as steps:
             for step, batches in steps:
-                lr = self._schedule.lr(state.epoch + step.index / len(plan))
-                where = f"epoch {state.epoch + 1}, step {step.index + 1}, lr {lr:.3g}, {step.num_images} images"
-                loss = self._forward_backward(step, batches)
-                running.add(loss, step.num_images, where)
-                self._update(lr, norms if step.index % config.log_every == 0 else None)
-                state.step, state.num_images = step.index + 1, state.num_images + step.num_images
-                self._observer.step(state.epoch, state.step, len(plan), state.num_images)
-                wish = self._wish() if state.step < len(plan) else GO_ON  # else the epoch's end is at hand
-                if wish or state.step % config.log_every == 0:
-                    state.loss_sum, _ = running.look(where)  # synchronises; here alone, unless it saves
+                with part(STEP):
+                    lr = self._schedule.lr(state.epoch + step.index / len(plan))
+                    where = f"epoch {state.epoch + 1}, step {step.index + 1}, lr {lr:.3g}, {step.num_images} images"
+                    loss = self._forward_backward(step, batches)
+                    running.add(loss, step.num_images, where)
+                    with part("optimiser"):
+                        self._update(lr, norms if step.index % config.log_every == 0 else None)
+                    state.step, state.num_images = step.index + 1, state.num_images + step.num_images
+                    with part("logging"):
+                        wish = self._look_around(len(plan), running, norms, where)
                 if wish:
-                    state.norm_sum, state.num_norms = norms.look()
                     self._save_amid(where)
                 if wish == LEAVE:
                     self._leave()
@@ -136,6 +136,18 @@ class Trainer:
             "images_per_second": (num_images - images_before) / seconds,
         }
 
+    def _look_around(self, num_steps: int, running: RunningLoss, norms: GradientNorm, where: str) -> int:
+        """After a step: tell the observer, look at the loss now and then; what all processes do next."""
+        state = self.state
+        self._observer.step(state.epoch, state.step, num_steps, state.num_images)
+        wish = self._wish() if state.step < num_steps else GO_ON  # else the epoch's end is at hand
+        if wish or state.step % self._config.trainer.log_every == 0:
+            state.loss_sum, _ = running.look(where)  # synchronises; here alone, unless it saves
+            log.debug("%s: mean loss so far %.4f", where, state.loss_sum / state.num_images)
+        if wish:
+            state.norm_sum, state.num_norms = norms.look()
+        return wish
+
     def _forward_backward(self, step: StepPlan, batches: Iterator[Batch]) -> torch.Tensor:
         """Gradients of the mean loss over the step's images, however many forward passes they take."""
         # For dropout and stochastic depth.
@@ -143,11 +155,12 @@ class Trainer:
         total = torch.zeros((), device=self._runtime.device)
         for number, (inputs, labels_a, labels_b, weight) in enumerate(batches, start=1):
             with self.group.holding_gradients(self._forward) if number < len(step.batches) else nullcontext():
-                with self._runtime.autocast():
-                    logits = self._forward(inputs)
-                loss = self._criterion(logits, labels_a, labels_b, weight) / step.num_images
-                # The gradients of several processes are averaged, and ours are of sums.
-                self._scaler.scale(loss * self.group.size).backward()  # type: ignore[no-untyped-call]
+                with part("forward"):
+                    with self._runtime.autocast():
+                        logits = self._forward(inputs)
+                    loss = self._criterion(logits, labels_a, labels_b, weight) / step.num_images
+                with part("backward"):  # the gradients of several processes are averaged, and ours are of sums
+                    self._scaler.scale(loss * self.group.size).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 

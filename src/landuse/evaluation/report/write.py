@@ -5,6 +5,7 @@ from pathlib import Path
 
 from landuse.evaluation import figures
 from landuse.evaluation.report import sections
+from landuse.evaluation.report.card import write_card
 from landuse.evaluation.report.evaluation import evaluation
 from landuse.evaluation.report.files import RunFiles, read_run
 from landuse.files import replacing
@@ -15,7 +16,7 @@ CURVES = ("epoch", "lr", "train/loss", "val/loss", "val/accuracy")
 
 
 def report_run(folder: Path) -> Path:
-    """Draw the curves of a run and write its report.html; returns the latter's path.
+    """Draw the curves of a run, write its model's card and its report.html; returns the latter's path.
 
     Raises:
         ReportError: the run's files are missing or cannot be read.
@@ -24,6 +25,8 @@ def report_run(folder: Path) -> Path:
     if run.history:
         figures.curves(run.history, folder / "figures" / "curves.png", run.summary["best_epoch"])
         _write_curves(run.history, folder / "figures" / "curves.csv")
+    if (folder / "model" / "model.json").is_file() and not (folder / "model").is_symlink():  # a link may lead anywhere
+        write_card(run)
     return write_report(folder)
 
 

@@ -1,0 +1,130 @@
+"""Whether a run is fit to be cited, and the card of its model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Run
+from tests.run_folders import load
+
+LICENCE = "data.licence='CC0 [1.0]'"
+
+
+@pytest.fixture
+def run(command: Run, tiny: list[str], tmp_path: Path) -> Path:
+    """An evaluated run, of clean code."""
+    assert command("train", *tiny, "run_name=x", LICENCE).status == 0
+    assert command("evaluate").status == 0
+    folder = tmp_path / "outputs/train/folder_cnn/x"
+    change(folder / "provenance.json", lambda content: content.update(git_commit="c" * 40, git_dirty=False))
+    return folder
+
+
+def change(path: Path, how: Callable[[dict], object]) -> None:
+    content = load(path)
+    how(content)
+    path.write_text(json.dumps(content))
+
+
+def wrong(err: str) -> list[str]:
+    return [line.split()[1] for line in err.splitlines() if line.startswith("NOT")]
+
+
+def test_a_run_that_is_fit(command: Run, run: Path) -> None:
+    done = command("report", "check")
+    assert done.status == 0 and "fit to be cited: " in done.err, done.err
+    assert wrong(done.err) == [] and "one alone, say so" in done.err
+
+
+def test_seeds_are_stated(command: Run, tiny: list[str], run: Path) -> None:
+    assert command("train", *tiny, "run_name=y", LICENCE, "seed=1").status == 0
+    assert command("evaluate").status == 0
+    done = command("report", "check", f"run={run}")
+    assert done.status == 0 and "seeds         0, 1: mean " in done.err, done.err
+
+
+def test_looking_twice_at_the_test_split(command: Run, run: Path) -> None:
+    assert command("evaluate").status == 0  # the same again, which tells nobody more
+    assert command("report", "check").status == 0
+    assert command("evaluate", "evaluation.split=val", "evaluation.symmetries=true").status == 0
+    assert command("report", "check").status == 0
+    assert command("evaluate", "evaluation.symmetries=true").status == 0
+    done = command("report", "check")
+    assert done.status == 1 and wrong(done.err) == ["test"] and "3 evaluation(s) of 2" in done.err, done.err
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda run: (run / name).unlink()
+
+
+def shorten_history(run: Path) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text(lines[0])
+
+
+def another_seed(run: Path) -> None:
+    text = (run / "config.yaml").read_text()
+    assert "seed: 0\n" in text
+    (run / "config.yaml").write_text(text.replace("seed: 0\n", "seed: 5\n", 1))
+
+
+def other_weights(run: Path) -> None:
+    with (run / "model/model.safetensors").open("ab") as file:
+        file.write(b"\0")
+
+
+def wrong_prediction(run: Path) -> None:
+    change(run / "evaluation.json", lambda content: content.update(accuracy=0.01, accuracy_ci95=[0.0, 0.1]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (remove("train.log"), ["files"]),
+        (remove("metrics.jsonl"), ["files"]),
+        (remove("evaluations.jsonl"), ["test"]),
+        (shorten_history, ["epochs", "best"]),
+        (another_seed, ["config"]),
+        (other_weights, ["model"]),
+        (lambda run: change(run / "summary.json", lambda c: c.update(status="interrupted")), ["status"]),
+        (lambda run: change(run / "summary.json", lambda c: c.update(data_fingerprint="0")), ["data"]),
+        (lambda run: change(run / "provenance.json", lambda c: c.update(split_fingerprint="0")), ["split"]),
+        (lambda run: change(run / "provenance.json", lambda c: c.update(git_dirty=True)), ["code"]),
+        (lambda run: change(run / "evaluation.json", lambda c: c.update(split="val")), ["split"]),
+    ],
+)
+def test_what_makes_it_unfit(command: Run, run: Path, spoil: Callable[[Path], None], found: list[str]) -> None:
+    spoil(run)
+    done = command("report", "check")
+    assert done.status == 1 and wrong(done.err) == found, done.err
+    assert "is not fit to be cited" in done.err and "Traceback" not in done.err
+
+
+def test_predictions_that_say_something_else(command: Run, run: Path) -> None:
+    lines = (run / "predictions.csv").read_text().splitlines(keepends=True)
+    (run / "predictions.csv").write_text("".join(lines[:-1]))
+    done = command("report", "check")
+    assert done.status == 1 and wrong(done.err) == ["predictions"], done.err
+
+
+def test_the_card_says_what_was_measured(command: Run, run: Path) -> None:
+    text = (run / "model/README.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    assert yaml.safe_load(head)["pipeline_tag"] == "image-classification"
+    record, summary = load(run / "evaluation.json"), load(run / "summary.json")
+    low, high = record["accuracy_ci95"]
+    shown = f"{100 * record['accuracy']:.2f} % (95 % interval {100 * low:.2f} % to {100 * high:.2f} %)"
+    assert f"| accuracy | {shown} |" in body
+    assert "licence: CC0 \\[1.0\\]" in body and "images: 36 train, 12 val, 12 test" in body
+    for name, scores in record["per_class"].items():
+        assert f"| {name} | {100 * scores['f1']:.1f} % |" in body
+    assert summary["data_fingerprint"][:12] in body and "python -m landuse.train" in body
+
+
+def test_the_card_of_a_run_that_was_not_evaluated(command: Run, tiny: list[str], tmp_path: Path) -> None:
+    assert command("train", *tiny, "run_name=x").status == 0
+    text = (tmp_path / "outputs/train/folder_cnn/x/model/README.md").read_text()
+    assert "The test split has not been opened" in text and "licence: not stated" in text
