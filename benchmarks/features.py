@@ -3,22 +3,23 @@
     python -m benchmarks.features [pairs=8] [any training override]
 
 In one process and in turn, an epoch (training, validation, metrics file, checkpoint) of the configuration as given,
-and one with each feature on top. Tracking is W&B's, offline; its own process works beside the training. The first
-rows are the share of the plain one that its checkpoints take, and the plain one against itself: what two equal epochs
-differ by.
+and one with each feature on top, held against the mean of the plain ones before and after it. Tracking is W&B's,
+offline; the process that copies works beside the training. The first rows are the share of the plain one that its
+checkpoints take, and the plain one against itself: what equal epochs differ by.
 """
 
-import os
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Report, in_turn, split_options
 from benchmarks.trainings import build_trainer, compose_config
+from landuse.runs import write_config
 from landuse.tracking.metrics_file import MetricsFile
-from landuse.tracking.wandb_mirror import build_mirror
+from landuse.tracking.mirror import mirroring
 from landuse.training import checkpoint
 from landuse.training.device import _set_switches
 from landuse.training.loop import Trainer
@@ -40,28 +41,36 @@ MANY_EPOCHS = 1000  # so that no epoch of the benchmark is the last
 
 def main(arguments: list[str]) -> None:
     """Measure and report."""
-    os.environ.setdefault("WANDB_SILENT", "true")
     options, overrides = split_options(arguments, pairs=8)
-    with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
-        plain = _trainer(overrides, Path(name) / "plain")
-        others = [_trainer([*overrides, *more], Path(name) / str(i)) for i, more in enumerate(FEATURES.values())]
-        epochs = [partial(_epoch, trainer) for trainer in (plain, *others)]
-        base, saving, *measured = in_turn(options["pairs"], epochs[0], partial(_save, plain), *epochs[1:])
+    with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name, ExitStack() as mirrors:
+        plain = _trainer(overrides, Path(name) / "plain", mirrors)
+        others = [
+            _trainer([*overrides, *more], Path(name) / str(i), mirrors) for i, more in enumerate(FEATURES.values())
+        ]
+        base, saving = partial(_epoch, plain), partial(_save, plain)
+        # A plain epoch before and after each: the machine's speed changes by the minute.
+        between = [thing for trainer in others for thing in (partial(_epoch, trainer), base)]
+        first, saved, *measured = in_turn(options["pairs"], base, saving, *between)
         size = plain._path("last").stat().st_size
     report = Report("features", {"overrides": " ".join(overrides), "checkpoint": f"{size / 1e6:.1f} MB"})
-    report.add("an epoch", "s", base)
-    report.ratio("its checkpoints", saving, base)
-    for feature, values in zip(FEATURES, measured, strict=True):
-        report.add(feature, "of an epoch", [value / alone - 1 for value, alone in zip(values, base, strict=True)])
+    report.add("an epoch", "s", first)
+    report.ratio("its checkpoints", saved, first)
+    before = first
+    for feature, values, after in zip(FEATURES, measured[::2], measured[1::2], strict=True):
+        costs = [2 * value / (a + b) - 1 for value, a, b in zip(values, before, after, strict=True)]
+        report.add(feature, "of an epoch", costs)
+        before = after
     report.finish()
 
 
-def _trainer(overrides: list[str], folder: Path) -> Trainer:
+def _trainer(overrides: list[str], folder: Path, mirrors: ExitStack) -> Trainer:
     config = compose_config([*overrides, f"trainer.epochs={MANY_EPOCHS}"])
     folder.mkdir()
+    write_config(folder / "config.yaml", config)
     observers = Observers()
     trainer = build_trainer(config, folder / "checkpoints", observers)
-    observers.add(MetricsFile(folder / "metrics.jsonl", 0), build_mirror(config, folder))
+    observers.add(MetricsFile(folder / "metrics.jsonl", 0))
+    mirrors.enter_context(mirroring(config, folder, "train"))
     return trainer
 
 
