@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.measure import Report, in_turn, split_options
 from benchmarks.trainings import build_trainer, compose_config
 from landuse.runs import write_config
+from landuse.tracking.follow import POLL_S
 from landuse.tracking.metrics_file import MetricsFile
 from landuse.tracking.mirror import mirroring
 from landuse.training import checkpoint
@@ -42,14 +43,13 @@ MANY_EPOCHS = 1000  # so that no epoch of the benchmark is the last
 def main(arguments: list[str]) -> None:
     """Measure and report."""
     options, overrides = split_options(arguments, pairs=8)
-    with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name, ExitStack() as mirrors:
-        plain = _trainer(overrides, Path(name) / "plain", mirrors)
-        others = [
-            _trainer([*overrides, *more], Path(name) / str(i), mirrors) for i, more in enumerate(FEATURES.values())
-        ]
+    with tempfile.TemporaryDirectory(prefix="landuse-bench-") as folder, ExitStack() as mirrors:
+        plain = _trainer(overrides, Path(folder) / "plain", mirrors)
+        others = [_trainer([*overrides, *more], Path(folder) / name, mirrors) for name, more in FEATURES.items()]
         base, saving = partial(_epoch, plain), partial(_save, plain)
         # A plain epoch before and after each: the machine's speed changes by the minute.
-        between = [thing for trainer in others for thing in (partial(_epoch, trainer), base)]
+        timed = [_tracked_epoch if name == "tracking" else _epoch for name in FEATURES]
+        between = [thing for how, trainer in zip(timed, others, strict=True) for thing in (partial(how, trainer), base)]
         first, saved, *measured = in_turn(options["pairs"], base, saving, *between)
         size = plain._path("last").stat().st_size
     report = Report("features", {"overrides": " ".join(overrides), "checkpoint": f"{size / 1e6:.1f} MB"})
@@ -80,6 +80,14 @@ def _epoch(trainer: Trainer) -> float:
     started = time.perf_counter()
     trainer._end_epoch(trainer._train_epoch(), trainer._validate())
     return time.perf_counter() - started
+
+
+def _tracked_epoch(trainer: Trainer) -> float:
+    """Seconds of an epoch beside which the one before is copied; its own is copied while nothing is timed."""
+    _epoch(trainer)
+    seconds = _epoch(trainer)
+    time.sleep(2 * POLL_S)
+    return seconds
 
 
 def _save(trainer: Trainer) -> float:

@@ -169,7 +169,7 @@ def test_report(attack: str, refused, run: Path) -> None:
 def test_a_link_or_pipe_in_the_place_of_a_result(how: str, command, run: Path, kept: Path, tmp_path: Path) -> None:
     outside = tmp_path / "precious"
     outside.write_text("precious")
-    results = ("evaluate.log", "report.html", "evaluation.json", f".report.html.{os.getpid()}.tmp")
+    results = ("evaluate.log", "evaluations.jsonl", "report.html", "evaluation.json", f".report.html.{os.getpid()}.tmp")
     for name in results:
         replaced(name, os.mkfifo if how == "pipe" else lambda path: path.symlink_to(outside))(run)
     done = command("evaluate", f"run={run}", f"data.home={kept}/data")

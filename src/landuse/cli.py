@@ -70,6 +70,11 @@ class Invocation:
         return any(override.lstrip("+").startswith(f"{key}=") for override in self.overrides)
 
     @property
+    def asks_for_tracking(self) -> bool:
+        """Whether the command line says whether to send to W&B: what a run folder says may be a stranger's."""
+        return self.names("tracking") or self.names("tracking.mode")
+
+    @property
     def command_line(self) -> str:
         """What repeats this one job."""
         arguments = self.overrides if self.is_multirun else self.arguments

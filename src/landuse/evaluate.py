@@ -35,13 +35,13 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
     Raises:
         UserError: no such run, no exported model in it, or data of other classes.
     """
+    logs.to_stderr(config.log)
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
     run_tree = runs.read_config(folder)
     trained_size = _trained_size(run_tree, folder)
     runs.require_own_figures(folder)
     config = _configuration(run_tree, call)
     validate(config)
-    logs.to_stderr(config.log)
     logs.to_file(folder / "evaluate.log")
 
     from landuse.data.pack import prepare
@@ -79,6 +79,8 @@ def _configuration(run_tree: dict[str, Any], call: Invocation) -> Config:
     """The run's configuration under this command line, without what only a training asks."""
     config = compose.overlay(run_tree, call.composed, call.overrides)
     config.trainer.resume = "never"
+    if not call.asks_for_tracking:
+        config.tracking.mode = "off"
     config.model.weights, config.model.freeze_backbone = None, False
     if not call.names("data.max_images"):
         config.data.max_images = None
@@ -159,7 +161,7 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
             " earlier evaluation. Make room, or copy the run to another place, and evaluate again."
         ) from error
     if config.tracking.mode != "off":
-        send(config, folder, "train")  # the run's job, which this adds to
+        send(config, folder)
     return result
 
 

@@ -61,6 +61,27 @@ def read_text(path: Path, largest: int) -> str:
     return content.decode("utf-8")
 
 
+def read_mapping(path: Path, largest: int) -> dict[str, Any]:
+    """The object in a JSON file that may come from a stranger; empty where it cannot be read or is none."""
+    try:
+        content = json.loads(read_text(path, largest))
+        require_shallow(content)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def is_own(path: Path, folder: Path, largest: int) -> bool:
+    """Whether this is a regular file that lies in the folder itself, with at most so many bytes.
+
+    In a stranger's folder a link may lead anywhere, and what is read through it could be shown or sent.
+    """
+    steps = [path, *path.parents]
+    if folder not in steps or any(step.is_symlink() for step in steps[: steps.index(folder)]):
+        return False
+    return path.is_file() and path.stat().st_size <= largest
+
+
 def parse_yaml(text: str) -> Any:
     """Plain values from YAML that may come from a stranger.
 

@@ -1,12 +1,13 @@
 """python -m landuse.report: the page of ``run=``, of several ``runs=`` beside each other, or a check of ``run=``."""
 
+import hashlib
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from landuse import runs
 from landuse.cli import Invocation, run_command
-from landuse.config import compose
 from landuse.config.schema import Config
 from landuse.errors import FailureError, UserError
 from landuse.tracking import logs
@@ -49,25 +50,31 @@ def _compare(config: Config) -> None:
         if not found:
             raise UserError(f"runs={asked}: there is no run folder of that name.")
         folders += [folder for folder in found if folder not in folders]
+    # A name that can be read, and one hash that tells sets of runs apart.
     name = "-vs-".join([folder.name for folder in folders[:3]] + (["others"] if len(folders) > 3 else []))
-    page = compare_runs(folders, Path(config.outputs) / "comparisons" / name[:LONGEST_NAME])
+    digest = hashlib.sha256("\0".join(sorted(map(str, folders))).encode()).hexdigest()
+    page = compare_runs(folders, Path(config.outputs) / "comparisons" / f"{name[:LONGEST_NAME]}-{digest[:8]}")
     log.info("report      %s", page)
 
 
 def _matches(pattern: str) -> list[str]:
     """The run folders that a pattern with wildcards means."""
     path = Path(pattern)
-    found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+    try:
+        found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    except ValueError as error:
+        raise UserError(f"runs={pattern}: {error}.") from error
     return sorted(str(folder) for folder in found if (folder / "config.yaml").is_file() and not folder.is_symlink())
 
 
 def _check(folder: Path) -> None:
-    from landuse.evaluation.report.check import check_run
+    from landuse.evaluation.report.check import NEEDED, check_run, missing_files
 
-    findings = check_run(folder, _computed(folder), _seeds(folder))
+    is_readable = not NEEDED & set(missing_files(folder))
+    findings = check_run(folder, _computed(folder), _seeds(folder)) if is_readable else check_run(folder, {}, {})
     for finding in findings:
         log.info("%s", finding)
-    if wrong := [finding.what for finding in findings if not finding.is_right]:
+    if wrong := [finding.what for finding in findings if finding.is_right is False]:
         raise FailureError(f"{folder} is not fit to be cited: {', '.join(wrong)}.")
     log.info("fit to be cited: %s", folder)
 
@@ -76,35 +83,24 @@ def _computed(folder: Path) -> dict[str, str]:
     from landuse.models.description import model_fingerprint
     from landuse.tracking.provenance import config_hash
 
-    computed = {"config_hash": config_hash(compose.from_tree(runs.read_config(folder)))}
+    computed = {"config_hash": config_hash(runs.read_config(folder))}
     if (folder / "model" / "model.safetensors").is_file():
         computed["model_fingerprint"] = model_fingerprint(folder / "model")
     return computed
 
 
-def _seeds(folder: Path) -> dict[str, list[Any]]:
-    """Runs beside this one that differ in their seed alone, and this one."""
-    from landuse.evaluation.comparing.reading import Compared
+def _seeds(folder: Path) -> dict[Any, float]:
+    """Test accuracy by seed, of this run and of those beside it that differ in their seed alone."""
+    from landuse.evaluation.comparing.reading import Compared, over_seeds
     from landuse.evaluation.report.files import read_run
 
-    def read(path: Path) -> Compared | None:
-        try:
-            return Compared(path.name, read_run(path))
-        except UserError:
-            return None
-
-    own = read(folder)
-    if own is None:
-        return {}
-    found = [own, *(one for path in sorted(folder.parent.iterdir()) if path != folder and (one := read(path)))]
-    same: dict[Any, float] = {}
-    for one in found:
-        evaluation = one.evaluation
-        if evaluation is None or own.evaluation is None or one.without_seed != own.without_seed:
-            continue
-        if evaluation["split_fingerprint"] == own.evaluation["split_fingerprint"]:
-            same.setdefault(one.config.get("seed"), evaluation["accuracy"])
-    return {"seeds": list(same), "accuracies": list(same.values())}
+    found = []
+    for path in (folder, *sorted(folder.parent.iterdir())):
+        with suppress(UserError, OSError):
+            if (path / "summary.json").is_file():
+                found.append(Compared(path.name, read_run(path)))
+    own = [group for group in over_seeds(found) if any(one.files.folder == folder for one in group.values())]
+    return {seed: one.evaluation["accuracy"] for group in own for seed, one in group.items() if one.evaluation}
 
 
 def main() -> None:

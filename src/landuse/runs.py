@@ -35,8 +35,8 @@ WHERE_NOT_WHAT = (
 MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware.")
 RUN_FILES = (
     "checkpoints", "model", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
-    "scores.json", "evaluation*.json", "predictions*.csv", "report.html", "train*.log", "evaluate.log",
-    "evaluations.jsonl", "tracking.log", "wandb.json", "wandb",
+    "scores.json", "evaluation*.json", "evaluations.jsonl", "predictions*.csv", "report.html", "train.log",
+    "train.rank*.log", "evaluate.log", "tracking.log", "wandb.json", "wandb",
 )  # fmt: skip
 
 

@@ -26,15 +26,13 @@ def track(config: Config, call: Invocation) -> None:
     """
     logs.to_stderr(config.log)
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
-    asks_for_mode = call.names("tracking") or call.names("tracking.mode")
-    mode = config.tracking.mode if asks_for_mode else "online"
+    mode = config.tracking.mode if call.asks_for_tracking else "online"
     if mode == "off":
         raise UserError("tracking=off sends nothing: leave it out, or use tracking=offline.")
-    overrides = [override for override in call.overrides if override.partition("=")[0].lstrip("+") != "tracking"]
-    config = compose.overlay(runs.read_config(folder), call.composed, overrides)
+    config = compose.overlay(runs.read_config(folder), call.composed, call.overrides)
     config.tracking.mode = mode
     validate_tracking(config.tracking)
-    if not send(config, folder, "train"):
+    if not send(config, folder):
         raise FailureError(f"W&B does not have everything of {folder}; {folder / LOG} may say more.")
     log.info("sent        %s", folder)
 

@@ -132,9 +132,10 @@ def _run(
         check(provenance)
     trainer = Trainer(config, runtime.place(model), pack, runtime, folder / "checkpoints", observers, group)
     _resume(trainer, config, folder, provenance)
+    home = Path(group.first(lambda: str(folder.resolve())))  # the others were not told where the run is
     if not group.is_main:
-        if folder.is_dir():  # not on another machine with a disk of its own
-            logs.to_file(folder / f"train.rank{Place.find().rank}.log")
+        if home.is_dir():  # not on another machine with a disk of its own
+            logs.to_file(home / f"train.rank{Place.find().rank}.log")
         with stopping_after_a_step(trainer):
             trainer.fit()
         return trainer.state.best
@@ -186,7 +187,7 @@ def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack
         summary |= {"data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint}
         summary["num_images"] = pack.num_images
         write_json(folder / "summary.json", summary)
-    _show(summary, folder, config.model, call)
+    _show(summary, folder, config.model, config.tracking.mode, call)
     if trainer.stop_signal is not None and call.is_multirun:  # it came in the last step; a sweep would just go on
         raise Interrupted(trainer.stop_signal, f"Interrupted after {_shown(folder)} was complete.")
     return summary
@@ -287,7 +288,7 @@ def _summary(
     }
 
 
-def _show(summary: dict[str, Any], folder: Path, model: ModelConfig, call: Call) -> None:
+def _show(summary: dict[str, Any], folder: Path, model: ModelConfig, tracking: str, call: Call) -> None:
     from landuse.evaluation.report import report_run
 
     best = (summary["best_epoch"] + 1, summary["val/accuracy"], summary["val/loss"])
@@ -297,7 +298,8 @@ def _show(summary: dict[str, Any], folder: Path, model: ModelConfig, call: Call)
     if call.command != "train" or is_trial():  # which have a next step of their own
         return
     custom = f" model=custom model.target={model.target}" if isinstance(model, CustomModelConfig) else ""
-    log.info("next        %s -m landuse.evaluate run=%s%s", _shown_python(), _shown(folder), custom)
+    sent = "" if tracking == "off" else f" tracking={tracking}"
+    log.info("next        %s -m landuse.evaluate run=%s%s%s", _shown_python(), _shown(folder), custom, sent)
 
 
 def _complete_report(folder: Path) -> None:

@@ -36,7 +36,7 @@ def wrong(err: str) -> list[str]:
 def test_a_run_that_is_fit(command: Run, run: Path) -> None:
     done = command("report", "check")
     assert done.status == 0 and "fit to be cited: " in done.err, done.err
-    assert wrong(done.err) == [] and "one alone, say so" in done.err
+    assert wrong(done.err) == [] and "alone, so say so" in done.err
 
 
 def test_seeds_are_stated(command: Run, tiny: list[str], run: Path) -> None:
@@ -76,8 +76,10 @@ def other_weights(run: Path) -> None:
         file.write(b"\0")
 
 
-def wrong_prediction(run: Path) -> None:
-    change(run / "evaluation.json", lambda content: content.update(accuracy=0.01, accuracy_ci95=[0.0, 0.1]))
+def resumed(**of_then: object) -> Callable[[Path], None]:
+    """As if its first part had been made otherwise."""
+    part = {"git_commit": "c" * 40, "git_dirty": False, "changed": {}} | of_then
+    return lambda run: change(run / "provenance.json", lambda content: content.update(resumed_from=[part]))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,7 @@ def wrong_prediction(run: Path) -> None:
         (remove("train.log"), ["files"]),
         (remove("metrics.jsonl"), ["files"]),
         (remove("evaluations.jsonl"), ["test"]),
+        (remove("config.yaml"), ["files"]),
         (shorten_history, ["epochs", "best"]),
         (another_seed, ["config"]),
         (other_weights, ["model"]),
@@ -93,6 +96,11 @@ def wrong_prediction(run: Path) -> None:
         (lambda run: change(run / "summary.json", lambda c: c.update(data_fingerprint="0")), ["data"]),
         (lambda run: change(run / "provenance.json", lambda c: c.update(split_fingerprint="0")), ["split"]),
         (lambda run: change(run / "provenance.json", lambda c: c.update(git_dirty=True)), ["code"]),
+        (lambda run: change(run / "provenance.json", lambda c: c.update(git_commit=5)), ["code"]),
+        (resumed(git_dirty=True), ["code"]),
+        (resumed(changed={"seed": [0, 1]}), ["code"]),
+        (resumed(git_commit="d" * 40), ["code"]),
+        (lambda run: change(run / "evaluation.json", lambda c: c.update(accuracy_ci95=[0.0, 1.0])), ["accuracy"]),
         (lambda run: change(run / "evaluation.json", lambda c: c.update(split="val")), ["split"]),
     ],
 )
@@ -107,7 +115,47 @@ def test_predictions_that_say_something_else(command: Run, run: Path) -> None:
     lines = (run / "predictions.csv").read_text().splitlines(keepends=True)
     (run / "predictions.csv").write_text("".join(lines[:-1]))
     done = command("report", "check")
-    assert done.status == 1 and wrong(done.err) == ["predictions"], done.err
+    assert done.status == 1 and wrong(done.err) == ["accuracy"], done.err
+
+
+def test_a_run_that_stopped_early_is_whole(command: Run, tiny: list[str], tmp_path: Path) -> None:
+    few = ["trainer.epochs=50", "trainer.early_stopping=1", "trainer.lr=0.1", "trainer.clip_norm=1.0"]
+    assert command("train", *tiny, *few, "run_name=x").status == 0
+    folder = tmp_path / "outputs/train/folder_cnn/x"
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) < 50
+    done = command("report", "check")
+    assert "ok   epochs" in done.err and ", stopped early" in done.err, done.err
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:-1]))
+    assert "epochs" in wrong(command("report", "check").err)
+
+
+def test_a_trial_of_a_part_is_no_result(command: Run, tiny: list[str]) -> None:
+    assert command("train", *tiny, "trainer.limit_train_batches=2", "run_name=x").status == 0
+    assert "whole" in wrong(command("report", "check").err)
+
+
+def test_another_precision_or_dataset_is_no_second_look(command: Run, run: Path) -> None:
+    ledger = run / "evaluations.jsonl"
+    first = json.loads(ledger.read_text())
+    others = [first | {"precision": "bf16"}, first | {"split_fingerprint": "other", "test_time_augmentation": True}]
+    with ledger.open("a") as file:
+        file.writelines(json.dumps(other) + "\n" for other in others)
+        file.write('{"split": "te')  # cut short by a full disk
+    assert command("evaluate").status == 0
+    done = command("report", "check")
+    assert done.status == 0 and "3 evaluation(s) of 1 " in done.err, done.err
+
+
+def test_lines_cannot_be_forged(command: Run, run: Path) -> None:
+    change(run / "summary.json", lambda content: content.update(status="x\nfit to be cited: all"))
+    done = command("report", "check")
+    assert done.status == 1 and "\nfit to be cited" not in done.err
+
+
+def test_folders_are_not_published_with_the_model(run: Path) -> None:
+    text = (run / "model/README.md").read_text()
+    assert "data.root=.../images" in text and str(run.parents[4]) not in text
 
 
 def test_the_card_says_what_was_measured(command: Run, run: Path) -> None:

@@ -1,13 +1,15 @@
 """Several runs beside each other: the statistics, and the page of real runs."""
 
 import csv
-import json
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from landuse.evaluation.comparing.pairs import against_best
 from landuse.evaluation.comparing.statistics import PairedDifference, holm, mean_interval, paired
 from tests.conftest import Run
 from tests.pages import Page
@@ -30,8 +32,8 @@ def test_mcnemar_is_exact(only_first: int, only_second: int, p: float) -> None:
 
 def test_mcnemar_of_many_images_is_a_number() -> None:
     assert PairedDifference(10**6, 50_000, 50_000).p_value == pytest.approx(1.0)
-    z = 1000 / np.sqrt(99_000)  # of the normal distribution, which so many are near to
-    assert PairedDifference(10**6, 49_000, 50_000).p_value == pytest.approx(2 * 0.000742, rel=0.02), z
+    # 1000 / sqrt(99000) = 3.178 standard deviations of the normal distribution, which so many are near to.
+    assert PairedDifference(10**6, 49_000, 50_000).p_value == pytest.approx(2 * 0.000742, rel=0.02)
     assert PairedDifference(10**6, 10_000, 50_000).p_value < 1e-300
 
 
@@ -73,8 +75,8 @@ def runs(command: Run, tiny: list[str], tmp_path: Path) -> Path:
 def test_a_comparison_of_real_runs(command: Run, runs: Path, tmp_path: Path) -> None:
     done = command("report", f"runs={runs}/*")
     assert done.status == 0, done.err
-    folder = tmp_path / "outputs/comparisons/a-vs-b-vs-weak"
-    content = load(folder / "comparison.json")
+    content = comparison(tmp_path, "a-vs-b-vs-weak")
+    (folder,) = (tmp_path / "outputs/comparisons").iterdir()
     right = {}
     for name in ("a", "b", "weak"):
         with (runs / name / "predictions.csv").open(newline="") as file:
@@ -84,27 +86,50 @@ def test_a_comparison_of_real_runs(command: Run, runs: Path, tmp_path: Path) -> 
     for name, found in content["against_best"].items():
         assert found["only_first"] == sum(best[path] and not right[name][path] for path in best)
         assert found["only_second"] == sum(right[name][path] and not best[path] for path in best)
-    assert content["not_compared"] is None and set(content["against_best"]) == {"a", "b", "weak"} - {content["best"]}
+    assert content["not_compared"] == {} and set(content["against_best"]) == {"a", "b", "weak"} - {content["best"]}
     text = (folder / "report.html").read_text()
     page = Page(folder / "report.html")
     assert "trainer.lr" in text and "Over seeds" in text and "hardware.precision" not in text
     assert page.text.count("McNemar") == 1 and "data:image/png" in text
 
 
-def test_runs_of_which_one_was_not_evaluated(command: Run, runs: Path, tmp_path: Path) -> None:
+def comparison(where: Path, name: str) -> dict:
+    (path,) = where.glob(f"outputs/comparisons/{name}-*/comparison.json")
+    return load(path)
+
+
+def test_what_cannot_be_compared_is_left_out(command: Run, runs: Path, tmp_path: Path) -> None:
     (runs / "weak/evaluation.json").unlink()
-    done = command("report", f"runs=[{runs}/a,{runs}/weak]")
-    assert done.status == 0, done.err
-    content = load(tmp_path / "outputs/comparisons/a-vs-weak/comparison.json")
-    assert content["against_best"] == {} and "Not evaluated on the test split: weak" in content["not_compared"]
-
-
-def test_other_test_images_are_not_compared(command: Run, runs: Path, tmp_path: Path) -> None:
     lines = (runs / "b/predictions.csv").read_text().splitlines(keepends=True)
-    (runs / "b/predictions.csv").write_text("".join([lines[0], "other/" + lines[1], *lines[2:]]))
-    assert command("report", f"runs=[{runs}/a,{runs}/b]").status == 0
-    content = load(tmp_path / "outputs/comparisons/a-vs-b/comparison.json")
-    assert "was evaluated on other images" in content["not_compared"]
+    shutil.copytree(runs / "b", runs / "other")
+    (runs / "other/predictions.csv").write_text("".join([lines[0], "other/" + lines[1], *lines[2:]]))
+    done = command("report", f"runs={runs}/*")
+    assert done.status == 0, done.err
+    content = comparison(tmp_path, "a-vs-b-vs-other-vs-others")
+    assert "not evaluated on the test split" in content["not_compared"]["weak"]
+    odd = {"other"} if content["best"] != "other" else {"a", "b"}
+    assert all("was evaluated on other images" in content["not_compared"][label] for label in odd)
+    assert set(content["against_best"]) == {"a", "b", "other"} - odd - {content["best"]}
+
+
+def test_a_false_alarm_is_rare_though_the_best_is_chosen_on_the_same_images(tmp_path: Path) -> None:
+    """Ten equal runs, 200 times: the best against the others, of which none is worse."""
+    draws = np.random.default_rng(0)
+    labels = np.zeros(300, np.int64)
+    alarms = 0
+    for _ in range(200):
+        rights = sorted((draws.random((10, 300)) < 0.85), key=lambda right: -right.sum())
+        compared = [SimpleNamespace(predictions=SimpleNamespace(predicted=~right, labels=labels)) for right in rights]
+        alarms += any(pair.p_corrected < 0.05 for pair in against_best(compared))  # type: ignore[arg-type]
+    assert alarms <= 10
+
+
+def test_seeds_are_counted_once(command: Run, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "b", runs / "copy")
+    assert command("report", f"runs=[{runs}/a,{runs}/b,{runs}/copy]").status == 0
+    (page,) = tmp_path.glob("outputs/comparisons/*/report.html")
+    groups = re.search(r"Over seeds</h3>.*?<tbody>(.*?)</tbody>", page.read_text(), re.S)
+    assert groups and "copy" not in groups[1] and ">2</td>" in groups[1]
 
 
 @pytest.mark.parametrize(
@@ -125,5 +150,4 @@ def test_runs_that_cannot_be_compared(command: Run, runs: Path, arguments: list[
 def test_runs_of_one_name_are_told_apart(command: Run, runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "b", tmp_path / "elsewhere/a")
     assert command("report", f"runs=[{runs}/a,{tmp_path}/elsewhere/a]").status == 0
-    content = json.loads((tmp_path / "outputs/comparisons/a-vs-a/comparison.json").read_text())
-    assert set(content["runs"]) == {"folder_cnn/a", "elsewhere/a"}
+    assert set(comparison(tmp_path, "a-vs-a")["runs"]) == {"folder_cnn/a", "elsewhere/a"}

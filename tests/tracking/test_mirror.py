@@ -1,6 +1,7 @@
 """What W&B gets of a run, with its real library: offline, and online from a server on loopback."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -50,8 +51,10 @@ def test_everything_of_a_run_arrives(command: Run, tiny: list[str], server: Serv
 
 def test_an_evaluation_is_added_to_its_run(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     assert command("train", *tiny, ONLINE, "run_name=x").status == 0
-    assert command("evaluate", *tiny).status == 0
+    assert command("evaluate").status == 0
     (name,) = server.runs
+    assert "test/accuracy" not in server.summary(name)  # what is sent is asked for each time
+    assert command("evaluate", ONLINE).status == 0
     summary, folder = server.summary(name), tmp_path / "outputs/train/folder_cnn/x"
     assert summary["test/accuracy"] == load(folder / "evaluation.json")["accuracy"]
     assert {"test/predictions", "test/confusion_matrix_table", "figures/mistakes"} <= summary.keys()
@@ -80,7 +83,7 @@ def test_the_best_of_a_name_keeps_its_alias(command: Run, tiny: list[str], serve
         assert command("train", *tiny, f"trainer.lr={rate}", ONLINE, f"run_name=r{number}").status == 0
         values.append(load(tmp_path / f"outputs/train/folder_cnn/r{number}/summary.json")["val/accuracy"])
     models = [artifact for artifact in server.artifacts if artifact["type"] == "model"]
-    best = 2 if values[2] >= values[0] else 0
+    best = 2 if values[2] > values[0] else 0
     assert values[1] < values[0]
     assert [("best" in model["aliases"], "latest" in model["aliases"]) for model in models] == [
         (version == best, version == 2) for version in range(3)
@@ -100,7 +103,7 @@ def test_offline_keeps_one_whole_run(command: Run, tiny: list[str], tmp_path: Pa
     goes_on = ["run_name=x", f"trainer.epochs={num_epochs + 2}", "trainer.resume=auto"]
     done = command("train", *tiny, "tracking=offline", *goes_on)
     assert done.status == 0 and "W&B" not in done.err, done.err
-    assert command("evaluate", *tiny).status == 0
+    assert command("evaluate", "tracking=offline").status == 0
     run = OfflineRun(folder)
     assert [row["epoch"] for row in run.history if "epoch" in row] == list(range(num_epochs + 2))
     assert (run.run.run_id, run.exit_code) == (first.run.run_id, 0)
@@ -157,11 +160,11 @@ def name(command: Run, tiny: list[str], server: Server) -> str:
 
 
 def test_a_model_by_its_name(command: Run, tiny: list[str], server: Server, name: str, tmp_path: Path) -> None:
-    own = command("evaluate", *tiny, "tracking=off")
-    done = command("evaluate", *tiny, f"run={name}", "tracking=off")
+    assert command("evaluate").status == 0
+    done = command("evaluate", f"run={name}")
     assert done.status == 0 and "fetching    " in done.err, done.err
     folder = tmp_path / "outputs/wandb/someone/landuse/folder_cnn/v0"
-    assert own.status == 0
+    assert not (folder / "wandb.json").exists()  # it is another run's
     result = load(tmp_path / "outputs/train/folder_cnn/x/evaluation.json")
     assert load(folder / "evaluation.json")["accuracy"] == result["accuracy"]
     again = command("report", f"run={name}")
@@ -169,9 +172,59 @@ def test_a_model_by_its_name(command: Run, tiny: list[str], server: Server, name
     server.status = 500
     offline = command("report", f"run={name}", "tracking.timeout_s=1")
     assert offline.status == 0 and "taken as v0" in offline.err
-    (folder / "model/model.safetensors").write_bytes(b"changed")
-    changed = command("report", f"run={name}", "tracking.timeout_s=1")
-    assert changed.status == 2 and "is not what was fetched: remove" in changed.err
+    for path in ("model/model.safetensors", "checksums.json"):
+        (folder / path).write_text("changed")
+        changed = command("report", f"run={name}", "tracking.timeout_s=1")
+        assert changed.status == 2 and "is not what was fetched: remove" in changed.err
+
+
+def test_a_model_that_is_gone_is_not_taken_from_what_was_kept(command: Run, server: Server, name: str) -> None:
+    assert command("report", f"run={name}").status == 0
+    server.artifacts.clear()
+    done = command("report", f"run={name}")
+    assert done.status == 2 and "cannot be had from W&B" in done.err
+
+
+def test_two_processes_do_not_send_one_run(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
+    process = start(tmp_path, *tiny, ONLINE)
+    wait_until(lambda: server.runs and len(epochs(server)) >= 1)
+    done = command("track", "tracking.timeout_s=2")
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    assert done.status == 1 and "another process is sending this run" in done.err, done.err
+    logged = epochs(server)
+    assert logged == list(range(len(logged)))
+
+
+def test_an_interrupted_run_stays_one(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
+    assert command("train", *tiny, "run_name=x").status == 0
+    path = tmp_path / "outputs/train/folder_cnn/x/summary.json"
+    path.write_text(path.read_text().replace("completed", "interrupted"))
+    assert command("track").status == 0
+    (run,) = server.runs.values()
+    assert run["exit_code"] == 1 and not server.artifacts
+
+
+def test_nothing_outside_a_strangers_folder_is_sent(
+    command: Run, tiny: list[str], server: Server, tmp_path: Path
+) -> None:
+    assert command("train", *tiny, "run_name=x").status == 0
+    folder, secret, elsewhere = tmp_path / "outputs/train/folder_cnn/x", tmp_path / "secret.json", tmp_path / "else"
+    secret.write_text(json.dumps({"token": "SECRET", "status": "completed"}))
+    elsewhere.mkdir()
+    number = "abc"
+    (elsewhere / f"offline-run-1-{number}").mkdir()
+    (folder / "wandb.json").write_text(json.dumps({"id": number, "job_type": "train"}))
+    (folder / "wandb").symlink_to(elsewhere)
+    for name in ("provenance.json", "evaluation-x.json", "model/README.md", "figures/mine.png"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(secret)
+    os.mkfifo(folder / "figures/pipe.png")
+    done = command("track")
+    assert done.status == 0, done.err
+    (run,) = server.runs.values()
+    assert "SECRET" not in repr(run) and not any(b"SECRET" in blob for blob in server.blobs.values())
+    assert [path.name for path in elsewhere.iterdir()] == [f"offline-run-1-{number}"]
 
 
 @pytest.mark.parametrize(

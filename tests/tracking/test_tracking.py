@@ -12,6 +12,7 @@ import pytest
 
 from landuse.config.schema import Config
 from landuse.errors import UserError
+from landuse.runs import to_tree
 from landuse.tracking import logs, metrics_file, provenance
 from landuse.tracking.console import Console
 from landuse.tracking.metrics_file import MetricsFile
@@ -126,8 +127,9 @@ def test_source_hash_follows_names_and_contents(tmp_path: Path) -> None:
 
 
 def test_config_hash_follows_the_configuration() -> None:
-    assert provenance.config_hash(Config()) == provenance.config_hash(Config())
-    assert provenance.config_hash(Config(seed=1)) != provenance.config_hash(Config())
+    own = provenance.config_hash(to_tree(Config()))
+    assert provenance.config_hash(to_tree(Config(outputs="elsewhere"))) == own
+    assert provenance.config_hash(to_tree(Config(seed=1))) != own
 
 
 def test_records_are_plain_json(tmp_path: Path) -> None:

@@ -234,25 +234,32 @@ class _Handler(BaseHTTPRequestHandler):
                 return artifact
         return None
 
+    def _artifact_by_id(self, variables: Any) -> Any:
+        (found,) = [a for a in self.server_state.artifacts if a["id"] == variables["id"]]
+        return {"artifact": _described(found)["artifact"]}
+
     def _artifact_membership_by_name(self, variables: Any) -> Any:
-        if (found := self._found(variables["name"])) is None:
-            return {"project": {"artifactCollectionMembership": None}}
-        project = {"id": "p", "internalId": "1", "name": variables["project"], "entity": {"name": ENTITY}}
-        collection = {"__typename": "ArtifactSequence", "name": found["name"], "project": project}
-        times = {"createdAt": "2026-01-01T00:00:00Z", "updatedAt": None}
-        aliases = [{"__typename": "ArtifactAlias", "id": alias, "alias": alias} for alias in found["aliases"]]
-        artifact = {
-            "__typename": "Artifact", "id": found["id"], "artifactSequence": collection, "description": None,
-            "versionIndex": found["version"], "artifactType": {"name": found["type"]}, "metadata": found["metadata"],
-            "ttlDurationSeconds": -1, "ttlIsInherited": True, "tags": [], "historyStep": None, "size": 1,
-            "state": found["state"], "digest": found["digest"], "commitHash": "c", "fileCount": 1, **times,
-            "aliases": [alias | {"artifactCollection": collection} for alias in aliases],
-        }  # fmt: skip
-        membership = {
-            "__typename": "ArtifactCollectionMembership", "id": "m", "versionIndex": found["version"], **times,
-            "aliases": aliases, "artifactCollection": collection, "artifact": artifact,
-        }  # fmt: skip
-        return {"project": {"artifactCollectionMembership": membership}}
+        found = self._found(variables["name"])
+        return {"project": {"artifactCollectionMembership": None if found is None else _described(found)}}
+
+
+def _described(found: dict[str, Any]) -> dict[str, Any]:
+    """An artifact as a member of its collection."""
+    project = {"id": "p", "internalId": "1", "name": "landuse", "entity": {"name": ENTITY}}
+    collection = {"__typename": "ArtifactSequence", "name": found["name"], "project": project}
+    times = {"createdAt": "2026-01-01T00:00:00Z", "updatedAt": None}
+    aliases = [{"__typename": "ArtifactAlias", "id": alias, "alias": alias} for alias in found["aliases"]]
+    artifact = {
+        "__typename": "Artifact", "id": found["id"], "artifactSequence": collection, "description": None,
+        "versionIndex": found["version"], "artifactType": {"name": found["type"]}, "metadata": found["metadata"],
+        "ttlDurationSeconds": -1, "ttlIsInherited": True, "tags": [], "historyStep": None, "size": 1,
+        "state": found["state"], "digest": found["digest"], "commitHash": "c", "fileCount": 1, **times,
+        "aliases": [alias | {"artifactCollection": collection} for alias in aliases],
+    }  # fmt: skip
+    return {
+        "__typename": "ArtifactCollectionMembership", "id": "m", "versionIndex": found["version"], **times,
+        "aliases": aliases, "artifactCollection": collection, "artifact": artifact,
+    }  # fmt: skip
 
 
 @contextmanager

@@ -72,6 +72,7 @@ def overlay(run_tree: dict[Any, Any], composed: DictConfig, overrides: Iterable[
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
     if {"experiment", "debug"} & set(typed):  # these spread over the whole tree
         return to_config(composed)
+    typed = ["tracking.mode" if key == "tracking" else key for key in typed]  # all that this group chooses
     for key in (*typed, "data.home", "outputs"):
         value = OmegaConf.select(composed, key)
         value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from landuse import interrupts, runs
 from landuse.config.messages import explain
+from landuse.config.schema import LogConfig
 from landuse.errors import Interrupted, PrunedError, UserError
 from landuse.sweeps import trial as trials
 from landuse.sweeps import workers
@@ -55,7 +56,7 @@ def run(
         UserError: the configuration is wrong, or the study cannot be used.
         SweepFailedError: too many trials failed.
     """
-    logs.to_stderr()
+    logs.to_stderr(_log_config(config))
     plan = make_plan(config, loader, _plain(settings), arguments)
     if settings["dry_run"]:
         _show_plan(plan)
@@ -90,6 +91,10 @@ def run(
     return best[0].values[0] if best else None
 
 
+def _log_config(config: DictConfig) -> LogConfig:
+    return LogConfig(level=config.log.level, file_level=config.log.file_level)
+
+
 def _share_cores(launcher: Any, num_jobs: int) -> None:
     """Divide the cores among the processes of a launcher that leaves all of them to each."""
     if type(launcher).__name__ == "LocalLauncher":  # submitit's; joblib's does it, and clusters have cores of their own
@@ -108,7 +113,7 @@ def finish(record: SweepRecord, config: DictConfig, loader: Any, plan: Plan) -> 
     """Write the best trial as a recipe and the report; say how it went and how it goes on."""
     from landuse.sweeps.report import write_report
 
-    logs.to_stderr()
+    logs.to_stderr(_log_config(config))
     counts = ", ".join(
         f"{n} {state}"
         for state in ("complete", "pruned", "failed", "interrupted", "running", "waiting")
@@ -169,7 +174,7 @@ def _launch(sweep: Sweep, launcher: Any, claimed: Sequence[Any], config: DictCon
                 sweep.fail(trial.number, "the sweep was interrupted", is_fault=False, queue_again=True)
         raise
     finally:
-        logs.to_stderr()  # what follows is not the trial's
+        logs.to_stderr(_log_config(config))  # what follows is not the trial's
     is_counted = False  # one process that was killed is one failure, though its launcher then gives up all of them
     for trial, ended in zip(claimed, returns, strict=True):
         has_failed = _tell(sweep, trial.number, ended, problem, is_fault=ended is not None or not is_counted)

@@ -72,9 +72,11 @@ def supervise(sweep: Sweep, session: str, count: int, device: str) -> None:
                 time.sleep(POLL_S)
             board.show()
     finally:
-        sweep.take_in_abandoned()
-        team.stop()
-        sweep.take_in_abandoned(is_fault=False)  # of a worker that had claimed a trial, but not begun it
+        try:
+            sweep.take_in_abandoned()
+        finally:
+            team.stop()
+            sweep.take_in_abandoned(is_fault=False)  # of a worker that had claimed a trial, but not begun it
 
 
 class _Team:

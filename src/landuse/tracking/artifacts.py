@@ -1,7 +1,7 @@
 """Models by their name in W&B: fetched once, checked against checksums, kept."""
 
+import errno
 import hashlib
-import json
 import logging
 import re
 import tempfile
@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from landuse.errors import UserError, printable
-from landuse.files import write_json
+from landuse.files import read_mapping, write_json
 
 log = logging.getLogger(__name__)
 
 PREFIX = "wandb:"
 FORM = re.compile(r"wandb:(?P<entity>[\w.-]+)/(?P<project>[\w.-]+)/(?P<name>[\w.-]+):(?P<alias>[\w.-]+)")
 CHECKSUMS, ALIASES = "checksums.json", "aliases.json"
+CARD = "model/README.md"  # an evaluation writes it anew
+GONE = ("not found", "does not exist", "404")  # in what W&B says where there is no such artifact any more
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+LARGEST = 10_000_000  # bytes of the files that are kept beside
 LONGEST_REASON = 300  # characters
 
 
@@ -38,8 +42,9 @@ def fetch(address: str, home: Path, timeout_s: float) -> Path:
     try:
         artifact = _find(address.removeprefix(PREFIX), timeout_s)
     except Exception as error:  # W&B's library raises anything
-        version = _read(place / ALIASES).get(found["alias"])
-        if not isinstance(version, str) or not (place / version).is_dir():
+        version = read_mapping(place / ALIASES, LARGEST).get(found["alias"])
+        is_gone = any(word in str(error).lower() for word in GONE)
+        if is_gone or not isinstance(version, str) or not (place / version).is_dir():
             raise UserError(f"run={address} cannot be had from W&B ({_reason(error)}).{_cure(error)}") from error
         log.warning("W&B cannot be asked what %s is now (%s): taken as %s", address, _reason(error), version)
         return _checked(place / version)
@@ -47,7 +52,7 @@ def fetch(address: str, home: Path, timeout_s: float) -> Path:
     if not folder.is_dir():
         log.info("fetching    %s (%s)", address, artifact.version)
         _download(artifact, folder, address)
-    write_json(place / ALIASES, _read(place / ALIASES) | {found["alias"]: folder.name})
+    write_json(place / ALIASES, read_mapping(place / ALIASES, LARGEST) | {found["alias"]: folder.name})
     return _checked(folder)
 
 
@@ -66,14 +71,15 @@ def _download(artifact: Any, folder: Path, address: str) -> None:
         try:
             artifact.download(root=str(target), skip_cache=True)
             artifact.verify(root=str(target))  # against the checksums that it was sent with
-        except OSError:
-            raise  # a full disk: said by the command
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK:  # said by the command
+                raise
             raise UserError(f"run={address} could not be fetched ({_reason(error)}): try again.") from error
         files = sorted(path for path in target.rglob("*") if path.is_file())
         if not (target / "config.yaml").is_file() or not (target / "model" / "model.json").is_file():
             raise UserError(f"run={address} is no model of landuse: it has no config.yaml or no model/model.json.")
-        write_json(target / CHECKSUMS, {path.relative_to(target).as_posix(): _sha256(path) for path in files})
+        names = [path.relative_to(target).as_posix() for path in files]
+        write_json(target / CHECKSUMS, {name: _sha256(target / name) for name in names if name != CARD})
         try:
             target.rename(folder)
         except OSError:
@@ -86,7 +92,8 @@ def _checked(folder: Path) -> Path:
     Raises:
         UserError: a file is not what was fetched.
     """
-    for name, digest in _read(folder / CHECKSUMS).items():
+    checksums = read_mapping(folder / CHECKSUMS, LARGEST)
+    for name, digest in (checksums or {CHECKSUMS: ""}).items():
         path = folder / name
         if not path.is_file() or _sha256(path) != digest:
             raise UserError(f"{path} is not what was fetched: remove {folder}, it is fetched anew.")
@@ -96,14 +103,6 @@ def _checked(folder: Path) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _reason(error: Exception) -> str:

@@ -8,24 +8,31 @@ An epoch that W&B has already is not sent again, so the same serves a resumed ru
 that is sent as a whole after the fact.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from filelock import FileLock, Timeout
+
 from landuse.config.schema import TrackingConfig
+from landuse.files import is_own, read_mapping
+from landuse.runs import read_config
 from landuse.tracking import metrics_file
 from landuse.tracking.mirror import Order
-from landuse.tracking.results import Results
+from landuse.tracking.results import LARGEST, Results
 
 POLL_S = 1.0
 CRASHED = 1
+LOCK = ".tracking.lock"
 
 
 def main() -> None:
@@ -34,7 +41,7 @@ def main() -> None:
     try:
         order = Order(**json.loads(sys.stdin.buffer.readline()))
         _stay_behind()
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), _alone(Path(order.folder), 0.5 * order.tracking["timeout_s"]):
             _follow(order, answers)
     except BaseException as error:
         _say(answers, error=_reason(error))
@@ -44,36 +51,39 @@ def main() -> None:
 
 def _follow(order: Order, answers: IO[str]) -> None:
     end = _End()
-    tracking = TrackingConfig(**order.tracking)
-    folder = Path(order.folder)
+    tracking, folder = TrackingConfig(**order.tracking), Path(order.folder)
+    for name in ("wandb", ".wandb"):  # W&B's library writes there, and a stranger's link may lead anywhere
+        if (folder / name).is_symlink():
+            (folder / name).unlink()
     older = set(folder.glob(f"wandb/offline-run-*-{order.id}"))
     run = _start(order, tracking)
     if tracking.mode == "online":
         _say(answers, url=run.url)
-    history = _History(run, folder / "metrics.jsonl")
+    history = _History(run, folder)
     while not end.is_there.wait(POLL_S):
         history.copy()
-    if end.status is None:  # the run was killed, and nobody waits for this process any more
-        threading.Timer(tracking.timeout_s, lambda: os._exit(CRASHED)).start()
-    try:
-        history.copy()
-        Results(run, folder, tracking).copy()
-    finally:
-        run.finish(exit_code=CRASHED if end.status is None else end.status)
+    status = CRASHED if end.status is None else end.status
+    with _limited(tracking.timeout_s) if end.status is None else contextlib.nullcontext():
+        try:
+            history.copy()
+            Results(run, folder, tracking).copy()
+        finally:
+            run.finish(exit_code=status)
     for segment in older:  # an offline run cannot be continued: the new one has everything
-        shutil.rmtree(segment, ignore_errors=True)
+        if not segment.is_symlink():
+            shutil.rmtree(segment, ignore_errors=True)
 
 
 def _start(order: Order, tracking: TrackingConfig) -> Any:
     import wandb
 
-    folder = Path(order.folder)
+    is_online = tracking.mode == "online"
     return wandb.init(
-        id=order.id, resume="allow" if tracking.mode == "online" else None,
+        id=order.id, resume="allow" if is_online else None,
         project=tracking.project, entity=tracking.entity, group=tracking.group, tags=tracking.tags,
-        name=order.name, job_type=order.job_type, dir=order.folder, config=_config(folder),
+        name=order.name, job_type=order.job_type, dir=order.folder, config=_config(Path(order.folder)),
         settings=wandb.Settings(
-            mode="online" if tracking.mode == "online" else "offline",
+            mode="online" if is_online else "offline",
             silent=True, console="off", save_code=False, disable_git=True,
             # Within what the run waits at its end, so that there is time to say what was wrong.
             init_timeout=0.9 * tracking.timeout_s, finish_timeout=0.7 * tracking.timeout_s, finish_timeout_raises=True,
@@ -84,12 +94,33 @@ def _start(order: Order, tracking: TrackingConfig) -> Any:
 
 def _config(folder: Path) -> dict[str, Any]:
     """The run's configuration, and what its result depends on besides."""
-    from landuse.runs import read_config
+    path = folder / "provenance.json"
+    return read_config(folder) | {"provenance": read_mapping(path, LARGEST) if is_own(path, folder, LARGEST) else {}}
 
-    config = read_config(folder)
-    with suppress(OSError, ValueError):
-        config["provenance"] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    return config
+
+@contextlib.contextmanager
+def _alone(folder: Path, patience_s: float) -> Iterator[None]:
+    """Hold the run folder's mirror: two processes would send everything twice. It ends with the process."""
+    path = folder / LOCK
+    if path.is_symlink():  # no lock of ours
+        path.unlink()
+    try:
+        with FileLock(path, timeout=patience_s):
+            yield
+    except Timeout as error:
+        raise RuntimeError("another process is sending this run") from error
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """End this process where the block takes longer: nobody else does."""
+    timer = threading.Timer(seconds, lambda: os._exit(CRASHED))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @dataclass
@@ -97,23 +128,24 @@ class _History:
     """metrics.jsonl, epoch by epoch."""
 
     run: Any
-    path: Path
+    folder: Path
 
     def __post_init__(self) -> None:
         last = self.run.summary.get("epoch")  # of a run that goes on, W&B sends along what it has
+        if last is None and self.run.starting_step > 0:
+            raise RuntimeError("W&B did not say which epochs it has")
+        self._path, self._size = self.folder / "metrics.jsonl", -1
         self._last = int(last) if isinstance(last, int | float) else -1
-        self._size = -1
 
     def copy(self) -> None:
         """Send the epochs that W&B does not have."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size == self._size:
+        if not is_own(self._path, self.folder, metrics_file.LARGEST) or self._path.stat().st_size == self._size:
             return
-        self._size = size
-        for record in metrics_file.read(self.path) if size else []:
+        self._size = self._path.stat().st_size
+        for record in metrics_file.read(self._path):
             if record["epoch"] > self._last:
                 # The step of the optimiser; further on where W&B has gone beyond it, which would drop the record.
-                self.run.log(record, step=max(record.get("step", record["epoch"]), self.run.step))
+                self.run.log(record, step=max(record.get("step", record["epoch"]), self.run.step), commit=True)
                 self._last = record["epoch"]
 
 

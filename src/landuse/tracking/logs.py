@@ -24,9 +24,9 @@ _installed: list[logging.Handler] = []  # by this module; those of others (a tes
 def to_stderr(config: LogConfig = DEFAULT) -> None:
     """Log to stderr: through rich on a terminal, which keeps a progress bar whole, else plain lines.
 
-    Python's warnings, which libraries use for what only their authors can mend, go into the log file alone, unless
-    ``config.level`` is debug. Of several processes that train together, those after the first say warnings only, each
-    with its rank.
+    Python's warnings, which libraries use for what only their authors can mend, go into the log file, where a command
+    has one, and are not shown unless ``config.level`` is debug. Of several processes that train together, those after
+    the first say warnings only, each with its rank.
 
     A second job in the same process starts afresh: the handlers of the first, its log file included, are closed.
     """

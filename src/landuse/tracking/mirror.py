@@ -10,7 +10,9 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,13 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from landuse.config.schema import Config, TrackingConfig
-from landuse.errors import Interrupted, PrunedError, printable
-from landuse.files import read_text, write_json
+from landuse.errors import Interrupted, printable
+from landuse.files import read_mapping, write_json
 
 log = logging.getLogger(__name__)
 
 LOG, IDENTITY = "tracking.log", "wandb.json"
+LARGEST = 1_000_000  # bytes of the files that are read here
 INTERRUPTED_S = 10.0  # to wait at most after an interruption: a cluster kills what is not gone in half a minute
+KILLED_WITHIN_S = 5.0
 LONGEST_REASON = 500  # characters
 SAYS_THAT_IT_WAITS_AFTER_S = 3.0
 
@@ -58,9 +62,8 @@ class Mirror:
         self._process: subprocess.Popen[bytes] | None = None
         self._has_warned = self._is_done = False
         try:
-            order = Order(
-                str(folder.resolve()), name, _identity(folder), job_type, os.getpid(), dataclasses.asdict(tracking)
-            )
+            identity = _identity(folder, job_type)
+            order = Order(str(folder.resolve()), name, *identity, os.getpid(), dataclasses.asdict(tracking))
             self._process = _start(folder, order)
         except Exception as error:  # no memory for a process, no room for a file
             self._warn(f"{type(error).__name__}: {error}")
@@ -103,14 +106,15 @@ class Mirror:
             self._warn(f"it had not taken everything after {limit:.0f} s")
 
     def _end(self) -> None:
-        """Nothing of it is left behind, the processes that W&B's library starts included."""
+        """Nothing of it is left behind; the service that W&B's library starts ends with the process that started it."""
         assert self._process is not None
         with contextlib.suppress(OSError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)  # also when it has ended: others may be left of its group
             else:
                 self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may hang in a disk that is gone
+            self._process.wait(KILLED_WITHIN_S)
 
     def _listen(self, process: "subprocess.Popen[bytes]") -> None:
         """In a thread: what the process says, which is next to nothing."""
@@ -130,8 +134,8 @@ class Mirror:
         self._has_warned = True
         log.warning(
             "W&B failed and is left out from here on (%s). The run is not affected and records everything; to send it "
-            "later: python -m landuse.track run=%s",
-            printable(reason, LONGEST_REASON).rstrip("."), self._folder,
+            "later: python -m landuse.track %s",
+            printable(reason, LONGEST_REASON).rstrip("."), shlex.quote(f"run={self._folder}"),
         )  # fmt: skip
 
     @property
@@ -147,25 +151,26 @@ def mirroring(config: Config, folder: Path, command: str) -> Iterator[None]:
         yield
         return
     mirror = Mirror(config.tracking, folder, _name(config, folder), command)
-    status, is_in_a_hurry = 1, False
+    is_in_a_hurry = False
     try:
         yield
-        status = 0
-    except PrunedError:
-        status = 0
-        raise
     except (Interrupted, KeyboardInterrupt):
         is_in_a_hurry = True
         raise
     finally:
-        mirror.finish(status, in_a_hurry=is_in_a_hurry)
+        mirror.finish(_exit_code(folder), in_a_hurry=is_in_a_hurry)
 
 
-def send(config: Config, folder: Path, command: str) -> bool:
+def send(config: Config, folder: Path) -> bool:
     """Copy a run folder to W&B as it is; whether W&B has everything then."""
-    mirror = Mirror(config.tracking, folder, _name(config, folder), command)
-    mirror.finish(0)
+    mirror = Mirror(config.tracking, folder, _name(config, folder), "train")
+    mirror.finish(_exit_code(folder))
     return mirror.is_complete
+
+
+def _exit_code(folder: Path) -> int:
+    """How W&B shall say that the run ended: 0 as finished, 1 as failed."""
+    return 0 if read_mapping(folder / "summary.json", LARGEST).get("status") in ("completed", "pruned") else 1
 
 
 def _name(config: Config, folder: Path) -> str:
@@ -180,8 +185,9 @@ def _start(folder: Path, order: Order) -> "subprocess.Popen[bytes]":
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     assert process.stdin is not None
-    process.stdin.write(json.dumps(dataclasses.asdict(order)).encode() + b"\n")  # a few hundred bytes: never waits
-    process.stdin.flush()
+    with contextlib.suppress(OSError):  # it has ended already, which is found out when it is waited for
+        process.stdin.write(json.dumps(dataclasses.asdict(order)).encode() + b"\n")  # a few hundred bytes: never waits
+        process.stdin.flush()
     return process
 
 
@@ -191,13 +197,13 @@ def _open_log(path: Path) -> Any:
     return path.open("ab")
 
 
-def _identity(folder: Path) -> str:
-    """The run's id in W&B, the same for every command that works on this folder."""
+def _identity(folder: Path, job_type: str) -> tuple[str, str]:
+    """The run's id and job type in W&B, the same for every command that works on this folder."""
     path = folder / IDENTITY
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(read_text(path, 10_000))["id"]
-        if isinstance(found, str) and found.isalnum() and len(found) <= 64:
-            return found
-    new = secrets.token_hex(4)
-    write_json(path, {"id": new})
-    return new
+    found = read_mapping(path, LARGEST)
+    number, job = found.get("id"), found.get("job_type")
+    if isinstance(number, str) and re.fullmatch("[a-z0-9]{1,64}", number) and isinstance(job, str):
+        return number, job
+    number = secrets.token_hex(4)
+    write_json(path, {"id": number, "job_type": job_type})
+    return number, job_type

@@ -35,7 +35,7 @@ def collect(config: Config, pack: Pack, runtime: Runtime, command_line: str) -> 
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command_line": command_line,
         "seed": config.seed,
-        "config_hash": config_hash(config),
+        "config_hash": config_hash(to_tree(config)),
         "data_fingerprint": pack.data_fingerprint,
         "split_fingerprint": pack.split_fingerprint,
         "initial_weights": _file_hash(config.model.weights),
@@ -52,9 +52,9 @@ def collect(config: Config, pack: Pack, runtime: Runtime, command_line: str) -> 
     }
 
 
-def config_hash(config: Config) -> str:
-    """SHA-256 of the resolved configuration, without what says where a run is done: equal runs have equal hashes."""
-    return hashlib.sha256(json.dumps(comparable(to_tree(config)), sort_keys=True).encode()).hexdigest()
+def config_hash(tree: dict[str, Any]) -> str:
+    """SHA-256 of a resolved configuration, without what says where a run is done: equal runs have equal hashes."""
+    return hashlib.sha256(json.dumps(comparable(tree), sort_keys=True).encode()).hexdigest()
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Where a GPU's memory does not hold the split, a thread reads the next batch from
 """
 
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -130,9 +130,14 @@ class TrainingBatches:
             return
         with ThreadPoolExecutor(1, "batches") as executor:
             coming = executor.submit(next, shares, None)
-            while (share := coming.result()) is not None:
+            while (share := self._wait_for(coming)) is not None:
                 coming = executor.submit(next, shares, None)
                 yield share
+
+    @staticmethod
+    def _wait_for(coming: Future[_Share | None]) -> _Share | None:
+        with part("data"):
+            return coming.result()
 
     def _prepare(self, epoch: int, plan: list[StepPlan], done: int) -> Iterator[_Share]:
         for step in plan[done:]:

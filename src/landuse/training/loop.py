@@ -37,6 +37,7 @@ from landuse.training.seed import seed_torch
 
 log = logging.getLogger(__name__)
 
+NORM_EVERY = 50  # steps between those whose gradient is measured, the first of an epoch among them
 GO_ON, SAVE, LEAVE = range(3)  # of several wishes the largest is followed
 
 
@@ -98,7 +99,7 @@ class Trainer:
             if not self._is_done(self.state) and self.group.agree(LEAVE if self.stop_signal else GO_ON) == LEAVE:
                 self._leave()
 
-    def _train_epoch(self) -> dict[str, float]:
+    def _train_epoch(self) -> dict[str, float | None]:
         config, state = self._config.trainer, self.state
         plan = epoch_plan(
             self._train_images.num_images, config.batch_size, config.accumulate, self._config.seed, state.epoch,
@@ -117,7 +118,7 @@ class Trainer:
                     loss = self._forward_backward(step, batches)
                     running.add(loss, step.num_images, where)
                     with part("optimiser"):
-                        self._update(lr, norms if step.index % config.log_every == 0 else None)
+                        self._update(lr, norms if step.index % NORM_EVERY == 0 else None)
                     state.step, state.num_images = step.index + 1, state.num_images + step.num_images
                     with part("logging"):
                         wish = self._look_around(len(plan), running, norms, where)
@@ -131,7 +132,7 @@ class Trainer:
         seconds = time.perf_counter() - started
         return {
             "train/loss": state.loss_sum / num_images,
-            "train/grad_norm": norm_sum / max(1, num_norms),
+            "train/grad_norm": norm_sum / num_norms if num_norms else None,  # none where each overflowed
             "lr": lr,
             "images_per_second": (num_images - images_before) / seconds,
         }
@@ -211,7 +212,7 @@ class Trainer:
             wish = SAVE
         return self.group.agree(LEAVE if self.stop_signal is not None else wish)
 
-    def _end_epoch(self, train_metrics: dict[str, float], val_metrics: dict[str, float]) -> None:
+    def _end_epoch(self, train_metrics: dict[str, float | None], val_metrics: dict[str, float]) -> None:
         state, epoch = self.state, self.state.epoch
         seconds = time.monotonic() - self._epoch_began
         improved = self._is_better(val_metrics)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ class _Split:
     """Seconds of each part in each step."""
 
     def __init__(self, synchronise: Any) -> None:
-        self._synchronise = synchronise
+        self._synchronise, self.thread = synchronise, threading.get_ident()
         self._steps: list[dict[str, float]] = []
         self._now: dict[str, float] = defaultdict(float)
 
@@ -56,8 +57,8 @@ _split: _Split | None = None
 
 
 def part(name: str) -> AbstractContextManager[None]:
-    """A part of a step, for the profile; nothing where none is recorded."""
-    return _NOTHING if _split is None else _split.part(name)
+    """A part of a step, for the profile; nothing where none is recorded, and in other threads, which work beside it."""
+    return _NOTHING if _split is None or _split.thread != threading.get_ident() else _split.part(name)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landuse import runs
 from landuse.errors import UserError
@@ -46,19 +45,19 @@ class Compared:
         )
 
     @cached_property
-    def is_right(self) -> NDArray[np.bool_] | None:
-        """Whether each test image was classified rightly, in the order of their paths."""
-        return None if self.predictions is None else self.predictions.predicted == self.predictions.labels
-
-    @cached_property
     def config(self) -> dict[str, Any]:
         """Dotted keys that say what the run is, not where it was done."""
         return runs.comparable(self.files.config)
 
     @property
-    def without_seed(self) -> str:
-        """The same for runs that differ in nothing but their seed."""
-        return repr({key: value for key, value in sorted(self.config.items()) if key not in ("seed", "run_name")})
+    def group(self) -> str | None:
+        """The same for evaluated, completed runs that differ in nothing but their seed; None for others."""
+        record = self.evaluation
+        if record is None or self.files.summary["status"] != "completed":
+            return None
+        config = {key: value for key, value in sorted(self.config.items()) if key not in ("seed", "run_name")}
+        measured = [record[key] for key in ("data_fingerprint", "split_fingerprint", "test_time_augmentation")]
+        return repr((config, measured))
 
 
 def read_runs(folders: Sequence[Path]) -> list[Compared]:
@@ -80,18 +79,24 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
-def why_unpaired(compared: Sequence[Compared]) -> str:
-    """Why the runs' accuracies cannot be compared image by image; empty: they can."""
-    missing = [one.label for one in compared if one.predictions is None]
-    if missing:
-        return f"Not evaluated on the test split: {', '.join(missing)}. Use python -m landuse.evaluate run=<folder>."
-    first = compared[0].predictions
-    assert first is not None
-    for one in compared[1:]:
-        other = one.predictions
-        assert other is not None
-        if other.classes != first.classes:
-            return f"{one.label} knows other classes than {compared[0].label}."
-        if other.paths != first.paths or not np.array_equal(other.labels, first.labels):
-            return f"{one.label} was evaluated on other images than {compared[0].label}."
+def why_unpaired(best: Compared, other: Compared) -> str:
+    """Why the accuracies of two runs cannot be compared image by image; empty: they can."""
+    for one in (best, other):
+        if one.predictions is None:
+            return "not evaluated on the test split (python -m landuse.evaluate run=<folder>)"
+    first, second = best.predictions, other.predictions
+    assert first is not None and second is not None
+    if list(first.classes) != list(second.classes):
+        return f"knows other classes than {best.label}"
+    if list(first.paths) != list(second.paths) or not np.array_equal(first.labels, second.labels):
+        return f"was evaluated on other images than {best.label}"
     return ""
+
+
+def over_seeds(compared: Sequence[Compared]) -> list[dict[Any, Compared]]:
+    """The runs by seed, for each group of at least two that differ in their seed alone; of equal seeds the first."""
+    groups: dict[str, dict[Any, Compared]] = {}
+    for one in compared:
+        if (group := one.group) is not None:
+            groups.setdefault(group, {}).setdefault(one.config.get("seed"), one)
+    return [group for group in groups.values() if len(group) > 1]

@@ -1,12 +1,13 @@
 """The sections of the page, each a function from the runs to HTML."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from landuse.evaluation.comparing.figures import class_scores
-from landuse.evaluation.comparing.reading import Compared
-from landuse.evaluation.comparing.statistics import PairedDifference, holm, mean_interval
+from landuse.evaluation.comparing.pairs import Pair
+from landuse.evaluation.comparing.reading import Compared, over_seeds
+from landuse.evaluation.comparing.statistics import mean_interval
 from landuse.page.markup import Html, join, tag
 from landuse.page.parts import figure, navigation, number_cell, section, table
 from landuse.page.wording import NBSP, duration, magnitude, percent, significant
@@ -54,62 +55,53 @@ def _result_row(one: Compared, is_best: bool) -> Html:
 
 def _seeds(compared: Sequence[Compared]) -> Html:
     """Mean and interval of runs that differ in their seed alone."""
-    groups: dict[str, list[Compared]] = {}
-    for one in compared:
-        if one.evaluation is not None:
-            groups.setdefault(one.without_seed, []).append(one)
     rows = []
-    for group in groups.values():
-        if len({one.config.get("seed") for one in group}) >= 2:
-            mean, low, high = mean_interval([one.evaluation["accuracy"] for one in group if one.evaluation])
-            names = ", ".join(one.label for one in group)
-            shown = (str(len(group)), percent(mean, 2), f"{percent(low, 2)} to {percent(high, 2)}")
-            cells = (number_cell(text) for text in shown)
-            rows.append(tag("tr", tag("th", names, scope="row"), *cells))
+    for group in over_seeds(compared):
+        mean, low, high = mean_interval([one.evaluation["accuracy"] for one in group.values() if one.evaluation])
+        shown = (str(len(group)), percent(mean, 2), f"{percent(low, 2)} to {percent(high, 2)}")
+        names = ", ".join(one.label for one in group.values())
+        rows.append(tag("tr", tag("th", names, scope="row"), *map(number_cell, shown)))
     if not rows:
         return Html()
     caption = "Runs that differ in their seed alone: what another seed would give lies about the mean."
-    columns = ["runs", "number", "mean accuracy", "95 % interval of the mean"]
+    columns = ["runs", "seeds", "mean accuracy", "95 % interval of the mean"]
     return join(tag("h3", "Over seeds"), table(caption, columns, rows, 1))
 
 
-def difference(compared: Sequence[Compared], pairs: Sequence[PairedDifference], why_not: str) -> Html:
-    """Each run against the best, on the same images; or why that cannot be had."""
-    if why_not:
-        return section("difference", SECTIONS["difference"], tag("p", why_not, class_="warning"))
-    best, others = compared[0], compared[1:]
-    corrected = holm([pair.p_value for pair in pairs])
-    rows = [
-        tag(
-            "tr",
-            tag("th", other.label, scope="row"),
-            *map(number_cell, (
-                f"{100 * pair.difference:+.1f}{NBSP}points",
-                f"{100 * pair.interval[0]:+.1f} to {100 * pair.interval[1]:+.1f}",
-                f"{pair.only_first:,}", f"{pair.only_second:,}", _p(pair.p_value), _p(p),
-            )),
-            tag("td", "yes" if p < ALPHA else "not shown"),
-        )
-        for other, pair, p in zip(others, pairs, corrected, strict=True)
-    ]  # fmt: skip
-    num_different = sum(p < ALPHA for p in corrected)
+def difference(best: Compared, pairs: Sequence[Pair], left_out: Mapping[str, str]) -> Html:
+    """Each run against the best, on the same images; and which cannot be compared so."""
+    unpaired = [tag("p", f"{label}: {why}.", class_="warning") for label, why in left_out.items()]
+    if not pairs:
+        nothing = tag("p", "There are no two runs that were evaluated on the same images.")
+        return section("difference", SECTIONS["difference"], nothing, *unpaired)
+    num_images, num_different = pairs[0].paired.num_images, sum(pair.p_corrected < ALPHA for pair in pairs)
     verdict = (
-        f"{best.label} is more accurate than {num_different} of the other {len(others)} by more than chance would give "
-        f"on these {pairs[0].num_images:,} images."
+        f"{best.label} is more accurate than {num_different} of {len(pairs)} other(s) by more than chance would give on"
+        f" these {num_images:,} images."
         if num_different
-        else f"No run differs from {best.label} by more than chance would give on these {pairs[0].num_images:,} images."
+        else f"No run differs from {best.label} by more than chance would give on these {num_images:,} images."
     )
     method = (
-        "Paired on the same test images: exact McNemar test, p values corrected by Holm for their number, intervals"
-        " after Agresti and Min. It tells these trained models apart; whether the recipe is better, only several seeds"
-        " tell."
+        "Paired on the same test images: exact McNemar test, p values corrected by Holm for all pairs of runs, for the"
+        " best is found on these images as well; intervals after Agresti and Min. It tells these trained models apart;"
+        " whether the recipe is better, only several seeds tell."
     )
     columns = ["run", f"against {best.label}", "95 % interval", "right in the best alone", "right in this alone", "p",
                "p, corrected", "different"]  # fmt: skip
     return section(
-        "difference", SECTIONS["difference"], tag("p", verdict), table(None, columns, rows, 1),
-        tag("p", method, class_="muted small"),
+        "difference", SECTIONS["difference"], tag("p", verdict), table(None, columns, map(_pair_row, pairs), 1),
+        tag("p", method, class_="muted small"), *unpaired,
     )  # fmt: skip
+
+
+def _pair_row(pair: Pair) -> Html:
+    low, high = pair.paired.interval
+    numbers = (
+        f"{100 * pair.paired.difference:+.1f}{NBSP}points", f"{100 * low:+.1f} to {100 * high:+.1f}",
+        f"{pair.paired.only_first:,}", f"{pair.paired.only_second:,}", _p(pair.paired.p_value), _p(pair.p_corrected),
+    )  # fmt: skip
+    verdict = "yes" if pair.p_corrected < ALPHA else "not shown"
+    return tag("tr", tag("th", pair.other.label, scope="row"), *map(number_cell, numbers), tag("td", verdict))
 
 
 def _p(value: float) -> str:
@@ -127,10 +119,10 @@ def curves(drawn: bytes | None, compared: Sequence[Compared]) -> Html:
     return section("curves", SECTIONS["curves"], figure(drawn, f"{alt}.", caption))
 
 
-def classes(drawn: bytes | None, compared: Sequence[Compared], why_not: str) -> Html:
-    """F1 of each class in each run, the largest differences first."""
-    if why_not:
-        return section("classes", SECTIONS["classes"], tag("p", why_not, class_="muted"))
+def classes(drawn: bytes | None, compared: Sequence[Compared]) -> Html:
+    """F1 of each class in each run that was evaluated on the same images, the largest differences first."""
+    if len(compared) < 2:
+        return section("classes", SECTIONS["classes"], tag("p", "There are no two runs to compare.", class_="muted"))
     rows = [
         tag(
             "tr",

@@ -72,8 +72,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of at least two values with its 95 % interval by Student's t: what other seeds would give."""
+    """Mean of at least two shares (0..1) with its 95 % interval by Student's t: what other seeds would give."""
     degrees = len(values) - 1
     quantile = T_95[degrees - 1] if degrees <= len(T_95) else Z_95
     mean, half = fmean(values), quantile * stdev(values) / sqrt(len(values))
-    return mean, mean - half, mean + half
+    return mean, max(0.0, mean - half), min(1.0, mean + half)

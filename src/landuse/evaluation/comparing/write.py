@@ -1,13 +1,12 @@
 """The page of a comparison, and the same as JSON."""
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from landuse.evaluation.comparing import figures, sections
+from landuse.evaluation.comparing.pairs import Pair, against_best
 from landuse.evaluation.comparing.reading import Compared, read_runs, why_unpaired
-from landuse.evaluation.comparing.statistics import PairedDifference, holm, paired
 from landuse.files import write_json
 from landuse.page.markup import tag
 from landuse.page.parts import png
@@ -27,20 +26,25 @@ def compare_runs(folders: Sequence[Path], target: Path) -> Path:
         UserError: fewer than two runs, or files that cannot be read.
     """
     compared = sorted(read_runs(folders), key=_accuracy, reverse=True)
-    why_not = why_unpaired(compared)
-    pairs = [] if why_not else _pairs(compared)
+    best, *others = compared
+    left_out = {other.label: why for other in others if (why := why_unpaired(best, other))}
+    same = [best, *(other for other in others if other.label not in left_out)]
+    pairs = against_best(same)
     target.mkdir(parents=True, exist_ok=True)
+    curves, classes = target / "curves.png", target / "classes.png"
+    for path in (curves, classes):  # of an earlier comparison
+        path.unlink(missing_ok=True)
     if any(one.files.history for one in compared):
-        figures.curves(compared, target / "curves.png")
-    if not why_not and len(compared) <= figures.MOST_NAMED:
-        figures.classes(compared, target / "classes.png")
-    write_json(target / "comparison.json", _content(compared, pairs, why_not))
+        figures.curves(compared, curves)
+    if 1 < len(same) <= figures.MOST_NAMED:
+        figures.classes(same, classes)
+    write_json(target / "comparison.json", _content(compared, pairs, left_out))
     main = tag(
         "main",
         sections.result(compared),
-        sections.difference(compared, pairs, why_not),
-        sections.curves(png(target / "curves.png"), compared),
-        sections.classes(png(target / "classes.png"), compared, why_not),
+        sections.difference(best, pairs, left_out),
+        sections.curves(png(curves), compared),
+        sections.classes(png(classes), same),
         sections.settings(compared),
     )
     return write_page(target / "report.html", page(f"{len(compared)} runs compared", sections.header(compared), main))
@@ -53,24 +57,12 @@ def _accuracy(one: Compared) -> tuple[bool, float]:
     return record is not None, accuracy or 0.0
 
 
-def _pairs(compared: Sequence[Compared]) -> list[PairedDifference]:
-    rights = [one.is_right for one in compared]
-    best = rights[0]
-    assert best is not None
-    return [paired(best, right) for right in rights[1:] if right is not None]
-
-
-def _content(compared: Sequence[Compared], pairs: Sequence[PairedDifference], why_not: str) -> dict[str, Any]:
-    corrected = holm([pair.p_value for pair in pairs])
+def _content(compared: Sequence[Compared], pairs: Sequence[Pair], left_out: Mapping[str, str]) -> dict[str, Any]:
     return {
         "best": compared[0].label,
         "runs": {one.label: _of_run(one) for one in compared},
-        "not_compared": why_not or None,
-        "against_best": {
-            one.label: dataclasses.asdict(pair)
-            | {"difference": pair.difference, "interval": list(pair.interval), "p": pair.p_value, "p_corrected": p}
-            for one, pair, p in zip(compared[1:], pairs, corrected, strict=False)  # no pairs, where they do not fit
-        },
+        "against_best": {pair.other.label: pair.to_json() for pair in pairs},
+        "not_compared": dict(left_out),
     }
 
 

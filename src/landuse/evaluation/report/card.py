@@ -4,10 +4,12 @@ After Mitchell et al., "Model cards for model reporting", FAT* 2019; the head is
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from landuse.evaluation.report.evaluation import confusions
 from landuse.evaluation.report.files import Evaluation, RunFiles
 from landuse.files import replacing
 from landuse.page.wording import NBSP, duration, magnitude, percent, significant
@@ -15,6 +17,7 @@ from landuse.page.wording import NBSP, duration, magnitude, percent, significant
 FILE = "README.md"
 NUM_WEAK = 5  # classes and confusions that are named
 WEAK_BINS = 10  # images of a confidence, below which its accuracy says little
+PATHS = re.compile(r"(=['\"\[]?)(?:[\w.+-]*:)?/?(?:[^\s/'\"]+/)+([^\s/'\"]*)")
 SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~&"})
 
 
@@ -63,8 +66,10 @@ def _data(run: RunFiles) -> Iterator[str]:
     if isinstance(counts, dict):
         yield "* images: " + ", ".join(f"{_text(count)} {_text(split)}" for split, count in counts.items())
     yield f"* fingerprint of the images {_fingerprint(run, 'data')}, of the split {_fingerprint(run, 'split')}"
-    is_given = _at(config, "split", "files") is not None
-    yield "* split as lists say" if is_given else "* copies and near-copies of an image lie in one split"
+    if _at(config, "split", "files") is not None:
+        yield "* split as lists say"
+    elif _at(config, "quality", "duplicates") == "near":
+        yield "* copies and near-copies of an image lie in one split"
 
 
 def _result(run: RunFiles) -> Iterator[str]:
@@ -102,15 +107,8 @@ def _weak_classes(record: Evaluation) -> Iterator[str]:
 
 
 def _confusions(record: Evaluation) -> Iterator[str]:
-    classes = record["classes"]
-    cells = [
-        (count, classes[row], classes[column])
-        for row, counts in enumerate(record["confusion_matrix"])
-        for column, count in enumerate(counts)
-        if row != column and count
-    ]
     yield ""
-    for count, true, taken in sorted(cells, reverse=True)[:NUM_WEAK]:
+    for count, _, true, taken in confusions(record)[:NUM_WEAK]:
         yield f"* {_text(true)} taken for {_text(taken)}: {count}"
 
 
@@ -148,7 +146,8 @@ def _made(run: RunFiles) -> Iterator[str]:
         f"{_text(_at(provenance, 'hardware', 'precision'))}"
     )
     yield f"* commit {_text(str(commit)[:12] if commit else None)}{dirty}, torch {_text(provenance.get('torch'))}"
-    yield f"\n```\n{_code(str(provenance.get('command_line')))}\n```"
+    command = PATHS.sub(r"\1.../\2", _code(str(provenance.get("command_line"))))  # folders are nobody's business
+    yield f"\n```\n{command}\n```"
 
 
 def _use() -> Iterator[str]:

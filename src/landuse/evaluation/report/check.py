@@ -1,101 +1,131 @@
 """Whether a run is complete, agrees with itself, and is fit to be cited."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isclose
 from pathlib import Path
 from typing import Any
 
-from landuse.errors import UserError
+from landuse.errors import UserError, printable
+from landuse.evaluation.metrics import wilson_interval
 from landuse.evaluation.predictions import read_csv
-from landuse.evaluation.report.files import RunFiles, read_run
-from landuse.files import read_text
+from landuse.evaluation.report.files import Evaluation, RunFiles, read_run
+from landuse.files import read_mapping, read_text, require_shallow
 
 LEDGER = "evaluations.jsonl"
-LARGEST_LEDGER = 10_000_000  # bytes
+LARGEST = 10_000_000  # bytes of the ledger and of model.json
+LONGEST_DETAIL = 300  # characters
 FILES = ("config.yaml", "metrics.jsonl", "summary.json", "provenance.json", "train.log", "model/model.json",
          "model/model.safetensors", "evaluation.json", "predictions.csv")  # fmt: skip
-SETTINGS = ("model_fingerprint", "split_fingerprint", "test_time_augmentation", "precision", "image_size")
+NEEDED = frozenset(FILES[:4])  # without which nothing else can be told
+# What makes another measurement of the same model on the same images.
+SETTINGS = ("model_fingerprint", "test_time_augmentation", "image_size")
+# With these a run is a trial of something, and no result.
+PARTIAL = ("trainer.overfit_batches", "trainer.limit_train_batches", "trainer.limit_val_batches", "data.max_images")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at; None: nothing to judge, but to be stated."""
 
     what: str
-    is_right: bool
+    is_right: bool | None
     detail: str
 
     def __str__(self) -> str:
-        return f"{'ok' if self.is_right else 'NOT'}   {self.what:<12}  {self.detail}"
+        judged = {True: "ok ", False: "NOT", None: "-- "}[self.is_right]
+        return f"{judged}  {self.what:<12}  {printable(' '.join(self.detail.split()), LONGEST_DETAIL)}"
 
 
-def check_run(folder: Path, computed: Mapping[str, str], seeds: Mapping[str, list[Any]]) -> list[Finding]:
+def missing_files(folder: Path) -> list[str]:
+    """Those of a finished, evaluated run that are not there."""
+    return [name for name in FILES if not (folder / name).is_file()]
+
+
+def check_run(folder: Path, computed: Mapping[str, str], seeds: Mapping[Any, float]) -> list[Finding]:
     """Look at everything; nothing is repaired.
 
     Args:
         computed: ``config_hash`` and ``model_fingerprint`` of what lies in the folder now.
-        seeds: ``seeds`` of runs of this very configuration that were evaluated on the same test split, this one among
-            them, and their test accuracies in ``accuracies``.
+        seeds: test accuracies (0..1) by seed, of runs beside this one that differ from it in their seed alone, this one
+            among them; empty where there are none.
 
     Raises:
         UserError: a file that is there cannot be read.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    missing = missing_files(folder)
     found = [Finding("files", not missing, f"missing: {', '.join(missing)}" if missing else f"all {len(FILES)}")]
-    if {"config.yaml", "metrics.jsonl", "summary.json", "provenance.json"} & set(missing):
-        return found  # the others cannot be told without them
+    if NEEDED & set(missing):
+        return found
     run = read_run(folder)
-    found += [*_training(run), *_fingerprints(run, computed)]
+    found += [*_training(run), _code(run), *_fingerprints(run, computed)]
     if run.evaluation is not None and "predictions.csv" not in missing:
-        found += [*_test(run, computed), *_statement(run, seeds)]
+        found += [*_test(run, run.evaluation), _seeds(run, seeds)]
     return found
 
 
 def _training(run: RunFiles) -> Iterator[Finding]:
-    summary, trainer = run.summary, run.config.get("trainer")
-    trainer = trainer if isinstance(trainer, dict) else {}
+    summary = run.summary
     yield Finding("status", summary["status"] == "completed", str(summary["status"]))
-    epochs = [int(record["epoch"]) for record in run.history]
-    wanted = trainer.get("epochs")
-    stopped = trainer.get("early_stopping") is not None and len(epochs) < (wanted or 0)
-    is_whole = epochs == list(range(len(epochs))) and (len(epochs) == wanted or stopped)
-    yield Finding("epochs", is_whole, f"{len(epochs)} of {wanted}{', stopped early' if stopped else ''}")
-    best = summary["best_epoch"]
-    agrees = best is not None and any(
-        record["epoch"] == best and record["val/accuracy"] == summary["val/accuracy"] for record in run.history
+    best, stale = _best_epoch(run.history, str(_key(run.config, "trainer.monitor")))
+    wanted, patience = _key(run.config, "trainer.epochs"), _key(run.config, "trainer.early_stopping")
+    is_stopped = isinstance(patience, int) and stale >= patience
+    is_whole = [record["epoch"] for record in run.history] == list(range(len(run.history)))
+    stopped = ", stopped early" if is_stopped and len(run.history) != wanted else ""
+    yield Finding(
+        "epochs", is_whole and (len(run.history) == wanted or is_stopped), f"{len(run.history)} of {wanted}{stopped}"
     )
+    agrees = best is not None and best == summary["best_epoch"]
+    agrees = agrees and all(run.history[best or 0][key] == summary[key] for key in ("val/accuracy", "val/loss"))
     yield Finding("best epoch", agrees, "as metrics.jsonl says" if agrees else "metrics.jsonl says otherwise")
-    monitor = str(trainer.get("monitor"))
-    yield Finding("selection", monitor.startswith("val/"), f"by {monitor}")
-    commit, dirty = run.provenance.get("git_commit"), run.provenance.get("git_dirty")
-    detail = "no commit is known" if not commit else f"{commit[:12]}{', with changes' if dirty else ''}"
-    yield Finding("code", bool(commit) and dirty is False, detail)
+    partial = [key for key in PARTIAL if _key(run.config, key) is not None]
+    yield Finding("whole data", not partial, f"limited by {', '.join(partial)}" if partial else "nothing is limited")
+
+
+def _best_epoch(history: Sequence[Mapping[str, float]], monitor: str) -> tuple[int | None, int]:
+    """Index of the best record, the first of equals, and the number of epochs after it."""
+    values = [record.get(monitor) for record in history]
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values) or not numbers:
+        return None, 0
+    best = values.index(min(numbers) if monitor.endswith("loss") else max(numbers))
+    return best, len(values) - 1 - best
+
+
+def _code(run: RunFiles) -> Finding:
+    """Of all parts of a run that was made in several."""
+    earlier = run.provenance.get("resumed_from")
+    parts = [
+        run.provenance,
+        *(part for part in (earlier if isinstance(earlier, list) else []) if isinstance(part, dict)),
+    ]
+    commits = list(dict.fromkeys(str(part.get("git_commit"))[:12] for part in parts))
+    shown = ", ".join(commits)
+    if not all(isinstance(part.get("git_commit"), str) for part in parts):
+        return Finding("code", False, "no commit is known")
+    if any(part.get("git_dirty") is not False for part in parts):
+        return Finding("code", False, f"{shown}, with changes that were not committed")
+    if any(part.get("changed") for part in parts):
+        return Finding("code", False, f"{shown}, continued under another configuration")
+    return Finding("code", len(commits) == 1, shown)
 
 
 def _fingerprints(run: RunFiles, computed: Mapping[str, str]) -> Iterator[Finding]:
     """What should be the same in several files."""
     record, provenance = run.evaluation, run.provenance
-    described = _extra(run.folder)
+    described = read_mapping(run.folder / "model" / "model.json", LARGEST).get("extra")
     for key in ("data_fingerprint", "split_fingerprint"):
-        values = {"provenance": provenance.get(key), "summary": run.summary.get(key), "model": described.get(key)}
+        values = {"provenance": provenance.get(key), "summary": run.summary.get(key)}
+        values["model"] = described.get(key) if isinstance(described, dict) else None
         if record is not None:
             values["evaluation"] = dict(record).get(key)
-        yield _same(key.replace("_fingerprint", ""), values)
+        yield _same(key.removesuffix("_fingerprint"), values)
     yield _same("config", {"provenance": provenance.get("config_hash"), "config.yaml": computed.get("config_hash")})
     if record is not None:
         weights = {"evaluation": record["model_fingerprint"], "weights": computed.get("model_fingerprint")}
         yield _same("model", weights)
-
-
-def _extra(folder: Path) -> dict[str, Any]:
-    try:
-        extra = json.loads(read_text(folder / "model" / "model.json", LARGEST_LEDGER))["extra"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return extra if isinstance(extra, dict) else {}
 
 
 def _same(what: str, values: Mapping[str, Any]) -> Finding:
@@ -104,60 +134,69 @@ def _same(what: str, values: Mapping[str, Any]) -> Finding:
     return Finding(what, False, "differs: " + ", ".join(f"{key} {str(value)[:12]}" for key, value in values.items()))
 
 
-def _test(run: RunFiles, computed: Mapping[str, str]) -> Iterator[Finding]:
-    record = run.evaluation
-    assert record is not None
-    yield Finding("split", record["split"] == "test", str(record["split"]))
+def _test(run: RunFiles, record: Evaluation) -> Iterator[Finding]:
+    yield Finding("split", record["split"] == "test", record["split"])
     try:
         predictions = read_csv(run.folder / "predictions.csv")
     except (OSError, ValueError) as error:
         raise UserError(f"{error}: evaluate the run again.") from error
-    accuracy = float((predictions.predicted == predictions.labels).mean())
-    agrees = isclose(accuracy, record["accuracy"], abs_tol=1e-9) and len(predictions.paths) == record["num_images"]
-    yield Finding("predictions", agrees, f"{accuracy:.4f} from predictions.csv, {record['accuracy']:.4f} stated")
-    openings = _openings(run.folder)
+    num_images, num_right = len(predictions.paths), int((predictions.predicted == predictions.labels).sum())
+    accuracy, agrees = num_right / max(1, num_images), False
+    if num_images:
+        interval = zip(wilson_interval(num_right, num_images), record["accuracy_ci95"], strict=True)
+        agrees = isclose(accuracy, record["accuracy"]) and num_images == record["num_images"]
+        agrees = agrees and all(isclose(ours, theirs, abs_tol=1e-9) for ours, theirs in interval)
+    low, high = (100 * bound for bound in record["accuracy_ci95"])
+    stated = f"{100 * record['accuracy']:.2f} % ({low:.2f} to {high:.2f}) of {record['num_images']:,} images"
+    note = f"as predictions.csv says: {stated}" if agrees else f"predictions.csv gives {100 * accuracy:.2f} %: {stated}"
+    yield Finding("accuracy", agrees, note)
+    openings = _openings(run.folder, record["split_fingerprint"])
     number = len({json.dumps([opening.get(key) for key in SETTINGS]) for opening in openings})
     detail = f"{len(openings)} evaluation(s) of {number} model(s) or setting(s)" if openings else f"no {LEDGER}"
     yield Finding("test opened", number == 1, detail)
 
 
-def _openings(folder: Path) -> list[dict[str, Any]]:
-    """Every time that the test split was looked at."""
-    path = folder / LEDGER
-    if not path.is_file():
-        return []
-    try:
-        lines = [json.loads(line) for line in read_text(path, LARGEST_LEDGER).splitlines()]
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: restore it from a copy.") from error
-    return [line for line in lines if isinstance(line, dict) and line.get("split") == "test"]
+def _seeds(run: RunFiles, seeds: Mapping[Any, float]) -> Finding:
+    from landuse.evaluation.comparing.statistics import mean_interval
+
+    if len(seeds) < 2:
+        return Finding("seeds", None, f"{run.provenance.get('seed')} alone, so say so; more: --multirun seed=1,2,3")
+    mean, low, high = (100 * value for value in mean_interval(list(seeds.values())))
+    return Finding("seeds", None, f"{', '.join(map(str, seeds))}: mean {mean:.2f} % ({low:.2f} to {high:.2f})")
 
 
 def open_test(folder: Path, record: Mapping[str, Any]) -> None:
     """Note an evaluation, before its result is known to anybody: a choice among several is one by the test split."""
-    entry = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "split": record["split"]}
-    entry |= {key: record[key] for key in SETTINGS}
+    entry = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+    entry |= {key: record[key] for key in ("split", "split_fingerprint", "precision", *SETTINGS)}
     path = folder / LEDGER
-    if path.is_symlink():  # in a stranger's folder it may lead anywhere
-        path.unlink()
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.unlink()  # in a stranger's folder a link may lead anywhere, and a pipe would be waited for
+    with path.open("ab+") as file:
+        file.seek(max(0, file.seek(0, 2) - 1))
+        is_cut_short = file.read(1) not in (b"", b"\n")  # by a full disk
+        file.write(b"\n" * is_cut_short + json.dumps(entry).encode() + b"\n")
 
 
-def _statement(run: RunFiles, seeds: Mapping[str, list[Any]]) -> Iterator[Finding]:
-    record = run.evaluation
-    assert record is not None
-    low, high = record["accuracy_ci95"]
-    wilson = f"{100 * record['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f}), {record['num_images']:,} images"
-    yield Finding("interval", 0 <= low <= record["accuracy"] <= high <= 1, wilson)
-    known = sorted({str(seed) for seed in seeds.get("seeds", [])})
-    yield Finding("seeds", bool(known), _over_seeds(known, seeds.get("accuracies", [])))
+def _openings(folder: Path, split_fingerprint: str | None) -> list[dict[str, Any]]:
+    """Every time that this test split was looked at."""
+    found = []
+    try:
+        lines = read_text(folder / LEDGER, LARGEST).splitlines()
+    except (OSError, ValueError):
+        return []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            require_shallow(entry)
+        except (ValueError, RecursionError):  # cut short by a full disk, so that nobody has seen a result
+            continue
+        if isinstance(entry, dict) and entry.get("split") == "test":
+            found += [entry] if entry.get("split_fingerprint") == split_fingerprint else []
+    return found
 
 
-def _over_seeds(known: list[str], accuracies: list[float]) -> str:
-    from landuse.evaluation.comparing.statistics import mean_interval
-
-    if len(accuracies) < 2 or len(known) < 2:
-        return f"{', '.join(known)}: one alone, say so; others: seed=1,2,3 with --multirun"
-    mean, low, high = mean_interval(accuracies)
-    return f"{', '.join(known)}: mean {100 * mean:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+def _key(tree: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree

@@ -83,8 +83,8 @@ def _note(run: RunFiles, record: Evaluation) -> Html:
     return join(tag("p", text, class_="muted"), tag("p", warning, class_="warning"))
 
 
-def _confusions(record: Evaluation) -> Html:
-    """The largest cells off the diagonal as a table."""
+def confusions(record: Evaluation) -> list[tuple[int, float, str, str]]:
+    """(images, share of the true class, true class, what it was taken for), the most frequent first."""
     classes = record["classes"]
     cells = [
         (count, count / sum(counts), classes[row], classes[column])
@@ -92,7 +92,12 @@ def _confusions(record: Evaluation) -> Html:
         for column, count in enumerate(counts)
         if row != column and count
     ]
-    cells.sort(key=lambda cell: -cell[0])
+    return sorted(cells, key=lambda cell: -cell[0])
+
+
+def _confusions(record: Evaluation) -> Html:
+    """The largest cells off the diagonal as a table."""
+    cells = confusions(record)
     if not cells:
         return tag("p", "Every image was classified correctly.")
     rows = [

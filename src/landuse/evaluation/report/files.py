@@ -32,6 +32,7 @@ EVALUATION_KEYS: dict[str, Kinds] = {
     "model_fingerprint": OPTIONAL_TEXT, "device": str, "precision": str, "seconds": NUMBER,
 }  # fmt: skip
 CLASS_KEYS: dict[str, Kinds] = {"precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "support": int}
+BIN_KEYS: dict[str, Kinds] = {"lower": NUMBER, "upper": NUMBER, "count": int, "accuracy": OPTIONAL_NUMBER}
 EVALUATE = "evaluate again: python -m landuse.evaluate run=<folder>"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 1e100
@@ -163,6 +164,8 @@ def _read_evaluation(folder: Path) -> Evaluation | None:
         raise ReportError(f"{path}: accuracy_ci95 must be two numbers, got {interval!r}; {EVALUATE}")
     if not _is_list_of(classes, str, len(record["per_class"])) or set(record["per_class"]) != set(classes):
         raise ReportError(f"{path}: per_class and classes name different classes; {EVALUATE}")
+    for entry in record["reliability"]:
+        _check(entry, BIN_KEYS, f"{path}, reliability")
     for name, scores in record["per_class"].items():
         _check(scores, CLASS_KEYS, f"{path}, per_class, {name}")
     return cast(Evaluation, record)
