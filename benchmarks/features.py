@@ -1,6 +1,6 @@
 """What a feature costs, as a fraction of an epoch.
 
-    python -m benchmarks.features [pairs=8] [any training override]
+    python -m benchmarks.features [pairs=8] [only=tracking] [any training override]
 
 In one process and in turn, an epoch (training, validation, metrics file, checkpoint) of the configuration as given,
 and one with each feature on top, held against the mean of the plain ones before and after it. Tracking is W&B's,
@@ -42,13 +42,14 @@ MANY_EPOCHS = 1000  # so that no epoch of the benchmark is the last
 
 def main(arguments: list[str]) -> None:
     """Measure and report."""
-    options, overrides = split_options(arguments, pairs=8)
+    options, overrides = split_options(arguments, pairs=8, only="")
+    features = {name: more for name, more in FEATURES.items() if options["only"] in ("", name)}
     with tempfile.TemporaryDirectory(prefix="landuse-bench-") as folder, ExitStack() as mirrors:
         plain = _trainer(overrides, Path(folder) / "plain", mirrors)
-        others = [_trainer([*overrides, *more], Path(folder) / name, mirrors) for name, more in FEATURES.items()]
+        others = [_trainer([*overrides, *more], Path(folder) / name, mirrors) for name, more in features.items()]
         base, saving = partial(_epoch, plain), partial(_save, plain)
         # A plain epoch before and after each: the machine's speed changes by the minute.
-        timed = [_tracked_epoch if name == "tracking" else _epoch for name in FEATURES]
+        timed = [_tracked_epoch if name == "tracking" else _epoch for name in features]
         between = [thing for how, trainer in zip(timed, others, strict=True) for thing in (partial(how, trainer), base)]
         first, saved, *measured = in_turn(options["pairs"], base, saving, *between)
         size = plain._path("last").stat().st_size
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> None:
     report.add("an epoch", "s", first)
     report.ratio("its checkpoints", saved, first)
     before = first
-    for feature, values, after in zip(FEATURES, measured[::2], measured[1::2], strict=True):
+    for feature, values, after in zip(features, measured[::2], measured[1::2], strict=True):
         costs = [2 * value / (a + b) - 1 for value, a, b in zip(values, before, after, strict=True)]
         report.add(feature, "of an epoch", costs)
         before = after

@@ -65,6 +65,8 @@ def test_find_by_model_folder(tmp_path: Path) -> None:
     (tmp_path / "model" / "model.json").touch()
     assert runs.find(str(tmp_path / "model"), tmp_path) == tmp_path
     assert runs.find(str(tmp_path), tmp_path) == tmp_path
+    (tmp_path / "model" / "model.safetensors").touch()
+    assert runs.find(str(tmp_path / "model" / "model.safetensors"), tmp_path) == tmp_path
 
 
 def test_find_nothing(tmp_path: Path) -> None:
@@ -72,6 +74,9 @@ def test_find_nothing(tmp_path: Path) -> None:
         runs.find(None, tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         runs.find(str(tmp_path / "x"), tmp_path)
+    (tmp_path / "alone.safetensors").touch()
+    with pytest.raises(UserError, match="no model.json beside it"):
+        runs.find(str(tmp_path / "alone.safetensors"), tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "[1, 2]", "a: [", "\x00", "a: ${oc.env:HOME}", "a: &x [1]\nb: *x"])

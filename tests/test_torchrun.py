@@ -94,7 +94,8 @@ def test_two_processes_make_one_run_which_one_can_complete(tiny, tmp_path: Path)
     )
     assert alone.returncode == 0, alone.stderr
     assert "hardware: processes 2 then, 1 now" in alone.stderr and "processes: 2, each with its share" in errors
-    assert files(run) == RUN_FILES
+    assert files(run) == sorted([*RUN_FILES, "train.rank1.log"])
+    assert "[rank 1] landuse.training" in (run / "train.rank1.log").read_text()
     assert [record["epoch"] for record in metrics_file.read(run / "metrics.jsonl")] == list(range(done + 1))
     status, errors = ended(torchrun(tmp_path, *again))
     assert status == 0 and errors.count("is finished already; nothing to do") == 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -18,6 +19,15 @@ def shown(url: str) -> str:
     except ValueError:  # where its parts end is anybody's guess, so everything is cut that may belong to a password
         rest = rest.rpartition("@")[2]
     return scheme + separator + rest
+
+
+def without_passwords(value: Any) -> Any:
+    """Plain values, with every address in their texts as it may be shown; text for text where nothing is to hide."""
+    if isinstance(value, dict):
+        return {key: without_passwords(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_passwords(item) for item in value]
+    return re.sub(r"\w+://[^\s'\"]+", lambda found: shown(found[0]), value) if isinstance(value, str) else value
 
 
 def host(url: str) -> str:

@@ -14,6 +14,7 @@ from landuse.config.validate import validate
 from landuse.errors import UserError
 from landuse.files import write_json
 from landuse.tracking import logs
+from landuse.tracking.artifacts import is_fetched
 from landuse.tracking.mirror import send
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _configuration(run_tree: dict[str, Any], call: Invocation) -> Config:
     """The run's configuration under this command line, without what only a training asks."""
     config = compose.overlay(run_tree, call.composed, call.overrides)
     config.trainer.resume = "never"
-    if not call.asks_for_tracking:
+    if config.tracking.mode == "online" and not call.asks_for_tracking:  # a stranger's run must not make us send
         config.tracking.mode = "off"
     config.model.weights, config.model.freeze_backbone = None, False
     if not call.names("data.max_images"):
@@ -160,7 +161,9 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
             f"{folder} could not take all results ({error.strerror or error}): its files may be of this and of an"
             " earlier evaluation. Make room, or copy the run to another place, and evaluate again."
         ) from error
-    if config.tracking.mode != "off":
+    if config.tracking.mode != "off" and is_fetched(folder):
+        log.warning("not sent to W&B: %s was fetched from there", folder)
+    elif config.tracking.mode != "off":
         send(config, folder)
     return result
 

@@ -99,6 +99,8 @@ def parse_yaml(text: str) -> Any:
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error).partition("\n")[0] or "it is nested too deeply") from error
     require_shallow(content)
+    if not _is_plain(content):
+        raise ValueError("it has dates, sets or bytes")
     if _has_interpolation(content):  # it could read the environment
         raise ValueError("it has an interpolation ${...}")
     return content
@@ -114,6 +116,10 @@ def require_shallow(value: object, depth: int = 0) -> None:
         raise ValueError(f"it is nested more than {MAX_DEPTH} times")
     for item in _items(value):
         require_shallow(item, depth + 1)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float | dict | list | None) and all(map(_is_plain, _items(value)))
 
 
 def _has_interpolation(value: object) -> bool:

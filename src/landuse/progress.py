@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,10 +42,12 @@ class Bar:
         self._progress.start()
 
     def update(self, completed: float, total: float | None = None, **fields: Any) -> None:
-        self._progress.update(self._task, completed=completed, total=total, **fields)
+        with suppress(OSError, SystemExit):  # a terminal that is gone, which rich leaves the process for
+            self._progress.update(self._task, completed=completed, total=total, **fields)
 
     def close(self) -> None:
-        self._progress.stop()
+        with suppress(OSError, SystemExit):
+            self._progress.stop()
 
 
 @contextmanager

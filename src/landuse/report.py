@@ -4,7 +4,6 @@ import hashlib
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from landuse import runs
 from landuse.cli import Invocation, run_command
@@ -45,7 +44,8 @@ def _compare(config: Config) -> None:
 
     folders: list[Path] = []
     for asked in config.runs:
-        names = _matches(asked) if any(sign in asked for sign in "*?[") else [asked]
+        is_pattern = any(sign in asked for sign in "*?[") and not Path(asked).is_dir()
+        names = _matches(asked) if is_pattern else [asked]
         found = [runs.find(name, Path(config.outputs), config.tracking.timeout_s) for name in names]
         if not found:
             raise UserError(f"runs={asked}: there is no run folder of that name.")
@@ -89,7 +89,7 @@ def _computed(folder: Path) -> dict[str, str]:
     return computed
 
 
-def _seeds(folder: Path) -> dict[Any, float]:
+def _seeds(folder: Path) -> dict[str, float]:
     """Test accuracy by seed, of this run and of those beside it that differ in their seed alone."""
     from landuse.evaluation.comparing.reading import Compared, over_seeds
     from landuse.evaluation.report.files import read_run

@@ -10,6 +10,7 @@ from landuse.config.schema import Config
 from landuse.config.validate import validate_tracking
 from landuse.errors import FailureError, UserError
 from landuse.tracking import logs
+from landuse.tracking.artifacts import is_fetched
 from landuse.tracking.mirror import LOG, send
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ def track(config: Config, call: Invocation) -> None:
     """
     logs.to_stderr(config.log)
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
+    if is_fetched(folder):
+        raise UserError(f"{folder} was fetched from W&B, which has it.")
     mode = config.tracking.mode if call.asks_for_tracking else "online"
     if mode == "off":
         raise UserError("tracking=off sends nothing: leave it out, or use tracking=offline.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from landuse import runs
+from landuse.config.overrides import typed
 from landuse.config.processes import Place
 from landuse.config.schema import Config, CustomModelConfig, ModelConfig
 from landuse.config.validate import FEWEST_PER_PROCESS
@@ -146,7 +147,7 @@ def _run(
     logs.to_file(folder / "train.log")
     if call.command == "train" and not is_trial():
         runs.point_latest(Path(config.outputs), folder)
-    with mirroring(config, folder, call.command):
+    with mirroring(config, folder, call.command, is_new=trainer.state.global_step == 0):
         return _fit(trainer, observers, config, pack, call)
 
 
@@ -196,7 +197,8 @@ def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack
 def _say_how_to_continue(folder: Path, call: Call) -> None:
     if is_trial():  # the sweep says so itself
         return
-    place = f"hydra.sweep.dir={_shown(folder.parent)}" if call.is_multirun else f"hydra.run.dir={_shown(folder)}"
+    key, where = ("hydra.sweep.dir", folder.parent) if call.is_multirun else ("hydra.run.dir", folder)
+    place = typed(key, _shown(where))
     log.info("continue    the same command%s", f" with {place} trainer.resume=auto" if call.command == "train" else "")
 
 
@@ -299,7 +301,7 @@ def _show(summary: dict[str, Any], folder: Path, model: ModelConfig, tracking: s
         return
     custom = f" model=custom model.target={model.target}" if isinstance(model, CustomModelConfig) else ""
     sent = "" if tracking == "off" else f" tracking={tracking}"
-    log.info("next        %s -m landuse.evaluate run=%s%s%s", _shown_python(), _shown(folder), custom, sent)
+    log.info("next        %s -m landuse.evaluate %s%s%s", _shown_python(), typed("run", _shown(folder)), custom, sent)
 
 
 def _complete_report(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from landuse.evaluation.report.card import _without_folders
 from tests.conftest import Run
 from tests.run_folders import load
 
@@ -99,6 +100,7 @@ def resumed(**of_then: object) -> Callable[[Path], None]:
         (lambda run: change(run / "provenance.json", lambda c: c.update(git_commit=5)), ["code"]),
         (resumed(git_dirty=True), ["code"]),
         (resumed(changed={"seed": [0, 1]}), ["code"]),
+        (resumed(changed=None), ["code"]),  # another run's checkpoint
         (resumed(git_commit="d" * 40), ["code"]),
         (lambda run: change(run / "evaluation.json", lambda c: c.update(accuracy_ci95=[0.0, 1.0])), ["accuracy"]),
         (lambda run: change(run / "evaluation.json", lambda c: c.update(split="val")), ["split"]),
@@ -147,6 +149,11 @@ def test_another_precision_or_dataset_is_no_second_look(command: Run, run: Path)
     assert done.status == 0 and "3 evaluation(s) of 1 " in done.err, done.err
 
 
+def test_a_run_that_went_on_elsewhere_is_fit(command: Run, run: Path) -> None:
+    resumed(changed={"trainer.device": ["cpu", "cuda"]})(run)
+    assert command("report", "check").status == 0
+
+
 def test_lines_cannot_be_forged(command: Run, run: Path) -> None:
     change(run / "summary.json", lambda content: content.update(status="x\nfit to be cited: all"))
     done = command("report", "check")
@@ -156,6 +163,21 @@ def test_lines_cannot_be_forged(command: Run, run: Path) -> None:
 def test_folders_are_not_published_with_the_model(run: Path) -> None:
     text = (run / "model/README.md").read_text()
     assert "data.root=.../images" in text and str(run.parents[4]) not in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("model=cnn trainer.lr=0.1", "model=cnn trainer.lr=0.1"),
+        ("data.archive.url=https://me:pw@host/x/a.zip?signature=s", "data.archive.url=.../a.zip"),
+        ("'data.root=/home/John Doe/x'", "data.root=.../x"),
+        (r"'data.root=C:\Users\me\x'", "data.root=.../x"),
+        ("data.split.files=lists/a", "data.split.files=.../a"),
+        ("an unbalanced 'quote", ""),
+    ],
+)
+def test_what_a_card_says_of_a_command(typed: str, shown: str) -> None:
+    assert _without_folders(typed) == shown
 
 
 def test_the_card_says_what_was_measured(command: Run, run: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_comparison_of_real_runs(command: Run, runs: Path, tmp_path: Path) -> 
 
 
 def comparison(where: Path, name: str) -> dict:
-    (path,) = where.glob(f"outputs/comparisons/{name}-*/comparison.json")
+    (path,) = where.glob(f"outputs/comparisons/{name}-{'?' * 8}/comparison.json")
     return load(path)
 
 
@@ -107,9 +107,19 @@ def test_what_cannot_be_compared_is_left_out(command: Run, runs: Path, tmp_path:
     assert done.status == 0, done.err
     content = comparison(tmp_path, "a-vs-b-vs-other-vs-others")
     assert "not evaluated on the test split" in content["not_compared"]["weak"]
-    odd = {"other"} if content["best"] != "other" else {"a", "b"}
-    assert all("was evaluated on other images" in content["not_compared"][label] for label in odd)
-    assert set(content["against_best"]) == {"a", "b", "other"} - odd - {content["best"]}
+    assert "was evaluated on other images" in content["not_compared"]["other"]
+    assert {content["best"], *content["against_best"]} == {"a", "b"}
+    (runs / "a/predictions.csv").unlink()
+    assert command("report", f"runs=[{runs}/a,{runs}/b]").status == 0
+    content = comparison(tmp_path, "a-vs-b")
+    assert content["best"] is None and "has no predictions.csv" in content["not_compared"]["a"]
+
+
+def test_predictions_of_another_evaluation(command: Run, runs: Path) -> None:
+    header = (runs / "b/predictions.csv").read_text().splitlines(keepends=True)[0]
+    (runs / "b/predictions.csv").write_text(header)
+    done = command("report", f"runs=[{runs}/a,{runs}/b]")
+    assert done.status == 2 and "is not of the evaluation beside it" in done.err, done.err
 
 
 def test_a_false_alarm_is_rare_though_the_best_is_chosen_on_the_same_images(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def test_ranks_and_workers_are_named(
     logs.to_stderr()
     logs.to_file(tmp_path / "x.log")
     own.info("silent here")
-    own.warning("heard")
+    own.warning("silent, for all say it")
+    own.error("heard")
     assert capsys.readouterr().err == "rank 1: heard\n"
     assert "INFO [worker 3, rank 1] landuse.test: silent here" in (tmp_path / "x.log").read_text()
 

@@ -103,7 +103,7 @@ def test_offline_keeps_one_whole_run(command: Run, tiny: list[str], tmp_path: Pa
     goes_on = ["run_name=x", f"trainer.epochs={num_epochs + 2}", "trainer.resume=auto"]
     done = command("train", *tiny, "tracking=offline", *goes_on)
     assert done.status == 0 and "W&B" not in done.err, done.err
-    assert command("evaluate", "tracking=offline").status == 0
+    assert command("evaluate").status == 0
     run = OfflineRun(folder)
     assert [row["epoch"] for row in run.history if "epoch" in row] == list(range(num_epochs + 2))
     assert (run.run.run_id, run.exit_code) == (first.run.run_id, 0)
@@ -167,6 +167,9 @@ def test_a_model_by_its_name(command: Run, tiny: list[str], server: Server, name
     assert not (folder / "wandb.json").exists()  # it is another run's
     result = load(tmp_path / "outputs/train/folder_cnn/x/evaluation.json")
     assert load(folder / "evaluation.json")["accuracy"] == result["accuracy"]
+    sent = command("evaluate", f"run={name}", ONLINE)
+    assert sent.status == 0 and "was fetched from there" in sent.err and len(server.runs) == 1
+    assert command("track", f"run={name}").status == 2
     again = command("report", f"run={name}")
     assert again.status == 0 and "fetching" not in again.err
     server.status = 500
@@ -196,6 +199,31 @@ def test_two_processes_do_not_send_one_run(command: Run, tiny: list[str], server
     assert logged == list(range(len(logged)))
 
 
+def test_a_run_begun_anew_is_another(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
+    assert command("train", *tiny, ONLINE, "run_name=x").status == 0
+    folder = tmp_path / "outputs/train/folder_cnn/x"
+    for name in (
+        "metrics.jsonl",
+        "summary.json",
+        "checkpoints/last.pt",
+        "checkpoints/previous.pt",
+        "checkpoints/best.pt",
+    ):
+        (folder / name).unlink()
+    assert command("train", *tiny, ONLINE, "run_name=x").status == 0
+    assert [[row["epoch"] for row in server.history(name) if "train/loss" in row] for name in server.runs] == [
+        [0, 1]
+    ] * 2
+
+
+def test_addresses_are_sent_without_passwords(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
+    secret = "data.archive.url=https://me:PASSWORD@host/a.zip"
+    assert command("train", *tiny, ONLINE, "run_name=x", secret).status == 0
+    (run,) = server.runs.values()
+    assert "host/a.zip" in repr(run["config"]) and "PASSWORD" not in repr(run)
+    assert not any(b"PASSWORD" in blob for blob in server.blobs.values())
+
+
 def test_an_interrupted_run_stays_one(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     assert command("train", *tiny, "run_name=x").status == 0
     path = tmp_path / "outputs/train/folder_cnn/x/summary.json"
@@ -216,7 +244,7 @@ def test_nothing_outside_a_strangers_folder_is_sent(
     (elsewhere / f"offline-run-1-{number}").mkdir()
     (folder / "wandb.json").write_text(json.dumps({"id": number, "job_type": "train"}))
     (folder / "wandb").symlink_to(elsewhere)
-    for name in ("provenance.json", "evaluation-x.json", "model/README.md", "figures/mine.png"):
+    for name in ("provenance.json", "evaluation-x.json", "model/README.md", "figures/mine.png", "metrics.jsonl"):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(secret)
     os.mkfifo(folder / "figures/pipe.png")

@@ -72,11 +72,17 @@ def overlay(run_tree: dict[Any, Any], composed: DictConfig, overrides: Iterable[
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
     if {"experiment", "debug"} & set(typed):  # these spread over the whole tree
         return to_config(composed)
-    typed = ["tracking.mode" if key == "tracking" else key for key in typed]  # all that this group chooses
+    if "tracking" in typed:  # what the choice says; the rest, such as the project, is the run's
+        default, chosen = Config().tracking, composed.tracking
+        typed += [f"tracking.{name}" for name, value in vars(default).items() if chosen[name] != value]
+        typed = ["tracking.mode" if key == "tracking" else key for key in typed]
     for key in (*typed, "data.home", "outputs"):
         value = OmegaConf.select(composed, key)
         value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        OmegaConf.update(tree, key, value, merge=False, force_add=True)
+        try:
+            OmegaConf.update(tree, key, value, merge=False, force_add=True)
+        except (ValueError, TypeError, OmegaConfBaseException) as error:
+            raise UserError(f"The run's config.yaml is not what training wrote ({key} has no place in it).") from error
     return to_config(tree)
 
 

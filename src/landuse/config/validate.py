@@ -41,6 +41,7 @@ LONGEST_DATA_NAME = 100  # bytes; names of packs, runs and files are made of it,
 LARGEST_BATCH = 1_000_000  # images
 MOST_FOLDS = 1000  # the work grows with them, and parts of no image are of no use
 FEWEST_PER_PROCESS = 4  # images of a batch, so that the smallest batches still give each process two
+LONGEST_S = 86_400  # that anything is waited for
 MOST_THREADS = 1024  # OpenMP fails without a message where the system gives no more of them
 
 
@@ -370,7 +371,7 @@ def _storage(storage: StorageConfig) -> Iterator[str]:
 
 
 def _tracking(tracking: TrackingConfig) -> Iterator[str]:
-    if tracking.timeout_s <= 0:
-        yield f"tracking.timeout_s={tracking.timeout_s}: must be a positive number of seconds."
+    if not 0 < tracking.timeout_s <= LONGEST_S:
+        yield f"tracking.timeout_s={tracking.timeout_s}: must lie between 0 and {LONGEST_S:,} seconds."
     if not tracking.project.strip():
         yield "tracking.project is empty: name a W&B project."

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from landuse import interrupts, runs
 from landuse.config.messages import explain
+from landuse.config.overrides import quoted
 from landuse.config.schema import LogConfig
 from landuse.errors import Interrupted, PrunedError, UserError
 from landuse.sweeps import trial as trials
@@ -28,7 +29,7 @@ from landuse.sweeps.database import shown_url
 from landuse.sweeps.objective import read_curve, read_values
 from landuse.sweeps.plan import Plan, make_plan
 from landuse.sweeps.records import SweepRecord, TrialRecord, repeats, shown_params, shown_values
-from landuse.sweeps.space import quoted, shown_distribution
+from landuse.sweeps.space import shown_distribution
 from landuse.sweeps.study import Sweep
 from landuse.tracking import logs
 

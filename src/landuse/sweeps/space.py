@@ -6,12 +6,12 @@ choice(a,b), range(1,8), interval(0,1), tag(log, interval(1e-4, 1e-1)), int(inte
 import itertools
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from landuse.config.overrides import quoted
 from landuse.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,13 +75,6 @@ def override_value(value: Any) -> str:
     if value is None:
         return "null"
     return quoted(value) if isinstance(value, str) and not _is_one_value(value) else str(value)
-
-
-def quoted(text: str) -> str:
-    """A text as the value of an override."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return text if re.fullmatch(r"[\w./:@-]+", text, re.ASCII) else QuotedString(text, Quote.single).with_quotes()
 
 
 def _is_one_value(text: str) -> bool:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from landuse.config.validate import LONGEST_S
 from landuse.errors import UserError, printable
 from landuse.files import read_mapping, write_json
 
@@ -36,6 +37,8 @@ def fetch(address: str, home: Path, timeout_s: float) -> Path:
     Raises:
         UserError: the address is none, W&B does not have it or cannot be reached, or what is kept was changed.
     """
+    if not 0 < timeout_s <= LONGEST_S:
+        raise UserError(f"tracking.timeout_s={timeout_s}: must lie between 0 and {LONGEST_S:,} seconds.")
     if (found := FORM.fullmatch(address)) is None or {*found.groups()} & {".", ".."}:
         raise UserError(f"run={address}: must be of the form wandb:entity/project/name:alias.")
     place = home / "wandb" / found["entity"] / found["project"] / found["name"]
@@ -54,6 +57,11 @@ def fetch(address: str, home: Path, timeout_s: float) -> Path:
         _download(artifact, folder, address)
     write_json(place / ALIASES, read_mapping(place / ALIASES, LARGEST) | {found["alias"]: folder.name})
     return _checked(folder)
+
+
+def is_fetched(folder: Path) -> bool:
+    """Whether this run folder was fetched from W&B, which therefore has it."""
+    return (folder / CHECKSUMS).is_file()
 
 
 def _find(name: str, timeout_s: float) -> Any:

@@ -10,11 +10,13 @@ that is sent as a whole after the fact.
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from typing import IO, Any, cast
 
 from filelock import FileLock, Timeout
 
+from landuse.addresses import without_passwords
 from landuse.config.schema import TrackingConfig
 from landuse.files import is_own, read_mapping
 from landuse.runs import read_config
@@ -39,39 +42,51 @@ def main() -> None:
     """Do what the order says; exit with 0 where everything was copied."""
     answers = _own_stdout()
     try:
-        order = Order(**json.loads(sys.stdin.buffer.readline()))
-        _stay_behind()
-        with redirect_stdout(sys.stderr), _alone(Path(order.folder), 0.5 * order.tracking["timeout_s"]):
-            _follow(order, answers)
+        order = Order(**json.loads(_read_line()))
+        for number in (signal.SIGINT, signal.SIGTERM):  # by which the run may be stopped: what it leaves is copied yet
+            signal.signal(number, signal.SIG_IGN)
+        end = _End()
+        with redirect_stdout(sys.stderr), _alone(Path(order.folder), end, 0.5 * order.tracking["timeout_s"]):
+            _follow(order, end, answers)
     except BaseException as error:
         _say(answers, error=_reason(error))
         raise
     _say(answers, done=True)
 
 
-def _follow(order: Order, answers: IO[str]) -> None:
-    end = _End()
+def _follow(order: Order, end: "_End", answers: IO[str]) -> None:
     tracking, folder = TrackingConfig(**order.tracking), Path(order.folder)
-    for name in ("wandb", ".wandb"):  # W&B's library writes there, and a stranger's link may lead anywhere
-        if (folder / name).is_symlink():
-            (folder / name).unlink()
+    _clear_way(folder)
     older = set(folder.glob(f"wandb/offline-run-*-{order.id}"))
     run = _start(order, tracking)
+    with suppress(OSError, AttributeError):
+        os.nice(19)  # leave the cores to the run
     if tracking.mode == "online":
         _say(answers, url=run.url)
     history = _History(run, folder)
     while not end.is_there.wait(POLL_S):
         history.copy()
     status = CRASHED if end.status is None else end.status
+    results = Results(run, folder, tracking)
     with _limited(tracking.timeout_s) if end.status is None else contextlib.nullcontext():
         try:
             history.copy()
-            Results(run, folder, tracking).copy()
+            results.copy()
         finally:
             run.finish(exit_code=status)
+            results.remember()
     for segment in older:  # an offline run cannot be continued: the new one has everything
         if not segment.is_symlink():
             shutil.rmtree(segment, ignore_errors=True)
+
+
+def _clear_way(folder: Path) -> None:
+    """W&B's library writes into these folders and reads settings from them: a stranger's may lead anywhere."""
+    os.environ["WANDB_DIR"] = str(folder)
+    for name in ("wandb", ".wandb"):
+        if (folder / name).is_symlink():
+            (folder / name).unlink()
+        (folder / name / "settings").unlink(missing_ok=True)
 
 
 def _start(order: Order, tracking: TrackingConfig) -> Any:
@@ -95,20 +110,32 @@ def _start(order: Order, tracking: TrackingConfig) -> Any:
 def _config(folder: Path) -> dict[str, Any]:
     """The run's configuration, and what its result depends on besides."""
     path = folder / "provenance.json"
-    return read_config(folder) | {"provenance": read_mapping(path, LARGEST) if is_own(path, folder, LARGEST) else {}}
+    provenance = read_mapping(path, LARGEST) if is_own(path, folder, LARGEST) else {}
+    config = read_config(folder) if is_own(folder / "config.yaml", folder, LARGEST) else {}
+    return cast(dict[str, Any], without_passwords(config | {"provenance": provenance}))
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, patience_s: float) -> Iterator[None]:
-    """Hold the run folder's mirror: two processes would send everything twice. It ends with the process."""
+def _alone(folder: Path, end: "_End", patience_s: float) -> Iterator[None]:
+    """Hold the run folder's mirror: two processes would send everything twice. It ends with the process.
+
+    Another one, of the training before that was killed for example, is waited for as long as the run is under way, and
+    so many seconds more.
+    """
     path = folder / LOCK
     if path.is_symlink():  # no lock of ours
         path.unlink()
+    lock = FileLock(path)
+    while True:
+        with suppress(Timeout):
+            lock.acquire(timeout=POLL_S)
+            break
+        if end.seconds_since() > patience_s:
+            raise RuntimeError("another process is sending this run")
     try:
-        with FileLock(path, timeout=patience_s):
-            yield
-    except Timeout as error:
-        raise RuntimeError("another process is sending this run") from error
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -154,12 +181,26 @@ class _End:
 
     def __init__(self) -> None:
         self.is_there, self.status = threading.Event(), cast(int | None, None)
+        self._came_at = math.inf
         threading.Thread(target=self._listen, daemon=True).start()
+
+    def seconds_since(self) -> float:
+        """Negative infinity as long as it has not come."""
+        return time.monotonic() - self._came_at
 
     def _listen(self) -> None:
         with suppress(ValueError, OSError):
-            self.status = int(sys.stdin.buffer.readline())
+            self.status = int(_read_line())
+        self._came_at = time.monotonic()
         self.is_there.set()
+
+
+def _read_line() -> bytes:
+    """From stdin, past Python's buffers: a thread that waits in one of them can abort the end of the process."""
+    line = b""
+    while (byte := os.read(0, 1)) not in (b"", b"\n"):
+        line += byte
+    return line
 
 
 def _own_stdout() -> IO[str]:
@@ -167,14 +208,6 @@ def _own_stdout() -> IO[str]:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return answers
-
-
-def _stay_behind() -> None:
-    """Leave the cores to the run, and outlive the signals that it may be stopped by."""
-    with suppress(OSError, AttributeError):
-        os.nice(19)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _say(answers: IO[str], **message: Any) -> None:

@@ -2,9 +2,9 @@
 
 import contextlib
 import logging
-import logging.handlers
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def to_stderr(config: LogConfig = DEFAULT) -> None:
 
     Python's warnings, which libraries use for what only their authors can mend, go into the log file, where a command
     has one, and are not shown unless ``config.level`` is debug. Of several processes that train together, those after
-    the first say warnings only, each with its rank.
+    the first leave to it what all would say.
 
     A second job in the same process starts afresh: the handlers of the first, its log file included, are closed.
     """
@@ -36,12 +36,12 @@ def to_stderr(config: LogConfig = DEFAULT) -> None:
     logging.getLogger("landuse").setLevel(min(level, file_level))
     place = Place.find()
     stderr = _TerminalHandler() if sys.stderr.isatty() else logging.StreamHandler()
-    stderr.setLevel(max(level, logging.WARNING) if place.rank > 0 else level)
+    stderr.setLevel(max(level, logging.ERROR) if place.rank > 0 else level)
     stderr.addFilter(lambda record: record.name != "py.warnings" or level == logging.DEBUG)
     _install(stderr, f"rank {place.rank}: %(message)s" if place.rank > 0 else "%(message)s")
-    memory = logging.handlers.MemoryHandler(KEPT_FOR_THE_FILE, flushLevel=logging.CRITICAL + 1)
-    memory.setLevel(file_level)
-    _install(memory)
+    kept = _Kept()
+    kept.setLevel(file_level)
+    _install(kept)
     for name in NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
@@ -65,10 +65,9 @@ def to_file(path: Path) -> None:
     file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     _install(file, f"%(asctime)s %(levelname)s {_who()}%(name)s: %(message)s")
     for handler in _installed:
-        if isinstance(handler, logging.handlers.MemoryHandler):
+        if isinstance(handler, _Kept):
             file.setLevel(handler.level)
-            handler.setTarget(file)
-            handler.close()  # writes what it kept
+            handler.hand_over(file)
             logging.getLogger().removeHandler(handler)
 
 
@@ -107,6 +106,21 @@ class _Printable(logging.Formatter):
         return printable(super().format(record), LONGEST_RECORD)
 
 
+class _Kept(logging.Handler):
+    """What was said before there is a run folder, the last of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: deque[logging.LogRecord] = deque(maxlen=KEPT_FOR_THE_FILE)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record)
+
+    def hand_over(self, file: logging.Handler) -> None:
+        while self._records:
+            file.handle(self._records.popleft())
+
+
 class _LogFile(logging.FileHandler):
     """A log file that a full disk cuts short: what matters more fails then as well, with a message."""
 
@@ -118,4 +132,5 @@ class _TerminalHandler(logging.Handler):
     """Lines as they are: not wrapped, so that a command can be copied, and not coloured."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        terminal().print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(OSError, SystemExit):  # a terminal that is gone, which rich leaves the process for
+            terminal().print(self.format(record), markup=False, highlight=False, soft_wrap=True)

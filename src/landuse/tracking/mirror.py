@@ -12,8 +12,6 @@ import logging
 import os
 import re
 import secrets
-import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from landuse.config.overrides import typed
 from landuse.config.schema import Config, TrackingConfig
 from landuse.errors import Interrupted, printable
 from landuse.files import read_mapping, write_json
@@ -108,11 +107,8 @@ class Mirror:
     def _end(self) -> None:
         """Nothing of it is left behind; the service that W&B's library starts ends with the process that started it."""
         assert self._process is not None
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)  # also when it has ended: others may be left of its group
-            else:
-                self._process.kill()
+        if self._process.poll() is None:
+            self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it may hang in a disk that is gone
             self._process.wait(KILLED_WITHIN_S)
 
@@ -135,7 +131,7 @@ class Mirror:
         log.warning(
             "W&B failed and is left out from here on (%s). The run is not affected and records everything; to send it "
             "later: python -m landuse.track %s",
-            printable(reason, LONGEST_REASON).rstrip("."), shlex.quote(f"run={self._folder}"),
+            printable(reason, LONGEST_REASON).rstrip("."), typed("run", self._folder),
         )  # fmt: skip
 
     @property
@@ -145,8 +141,16 @@ class Mirror:
 
 
 @contextlib.contextmanager
-def mirroring(config: Config, folder: Path, command: str) -> Iterator[None]:
-    """Copy a run folder to W&B while the block works on it, unless ``tracking=off``."""
+def mirroring(config: Config, folder: Path, command: str, *, is_new: bool = False) -> Iterator[None]:
+    """Copy a run folder to W&B while the block works on it, unless ``tracking=off``.
+
+    Args:
+        command: train, for example; W&B's job type.
+        is_new: it is another run than the one that was sent from this folder before, if any.
+    """
+    if is_new:
+        with contextlib.suppress(OSError):
+            (folder / IDENTITY).unlink()
     if config.tracking.mode == "off":
         yield
         return
@@ -180,8 +184,9 @@ def _name(config: Config, folder: Path) -> str:
 def _start(folder: Path, order: Order) -> "subprocess.Popen[bytes]":
     with _open_log(folder / LOG) as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "landuse.tracking.follow"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=errors, start_new_session=True,  # Ctrl-C is the run's, and this process is ended as a group
+            # -P: the folder in which the command was started is no place for modules.
+            [sys.executable, "-P", "-m", "landuse.tracking.follow"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=errors, start_new_session=True,  # Ctrl-C is the run's
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     assert process.stdin is not None

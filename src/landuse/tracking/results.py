@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from landuse.addresses import without_passwords
 from landuse.config.schema import TrackingConfig
 from landuse.evaluation.predictions import Predictions, read_csv
-from landuse.files import is_own, read_mapping
+from landuse.files import is_own, read_mapping, read_text, write_json
+from landuse.tracking.mirror import IDENTITY
 
 SCORES = ("accuracy", "macro_f1", "loss", "ece", "num_images")
 LARGEST = 50_000_000  # bytes of a figure or a table
@@ -18,11 +20,12 @@ LARGEST_MODEL = 20_000_000_000
 MODEL = ("model/model.json", "model/model.safetensors")
 # What a run folder needs besides, so that run=wandb:... is one.
 BESIDES = ("model/README.md", "config.yaml", "metrics.jsonl", "provenance.json", "summary.json")
+LONGEST_NAME = 100  # characters
 MOST_ROWS = 10_000  # of the table of predictions
 
 
 class Results:
-    """Sends what W&B does not have yet: each part leaves a mark in the run's summary once it is there."""
+    """Sends what W&B does not have yet; ``wandb.json`` says what it has."""
 
     def __init__(self, run: Any, folder: Path, tracking: TrackingConfig) -> None:
         """
@@ -30,7 +33,8 @@ class Results:
             run: a W&B run.
         """
         self._run, self._folder, self._tracking = run, folder, tracking
-        self._marks: dict[str, str] = {}
+        self._place = f"{run.entity}/{run.project}"
+        self._new: dict[str, str] = {}
 
     def copy(self) -> None:
         """Send summary, evaluations, figures and model, as far as there are any."""
@@ -41,7 +45,16 @@ class Results:
         self._figures()
         if self._tracking.log_model and summary.get("status") == "completed":
             self._model(summary)
-        self._run.summary.update(self._marks)
+
+    def remember(self) -> None:
+        """Once W&B has it all: what need not be sent again. Offline all need, as only W&B knows the best model."""
+        if self._tracking.mode == "online":
+            content = read_mapping(self._folder / IDENTITY, LARGEST)
+            write_json(self._folder / IDENTITY, content | {"sent": self._sent() | self._new})
+
+    def _sent(self) -> dict[str, Any]:
+        sent = read_mapping(self._folder / IDENTITY, LARGEST).get("sent")
+        return sent if isinstance(sent, dict) else {}
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self._folder / name
@@ -50,7 +63,7 @@ class Results:
     def _evaluation(self, suffix: str) -> None:
         name = suffix.removeprefix("-") or "test"
         result, predictions = self._read(f"evaluation{suffix}.json"), self._folder / f"predictions{suffix}.csv"
-        if not result or not self._is_new(f"{name}/digest", [self._folder / f"evaluation{suffix}.json"]):
+        if not result or not self._is_new(f"evaluation/{name}", [self._folder / f"evaluation{suffix}.json"]):
             return
         low, high = result.get("accuracy_ci95") or (None, None)
         scores = {key: result.get(key) for key in SCORES} | {"accuracy_low": low, "accuracy_high": high}
@@ -76,7 +89,7 @@ class Results:
 
         found = sorted(self._folder.glob("figures/*.png"))
         figures = [path for path in found if is_own(path, self._folder, LARGEST)]
-        if figures and self._is_new("figures/digest", figures):
+        if figures and self._is_new("figures", figures):
             self._run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
 
     def _model(self, summary: dict[str, Any]) -> None:
@@ -84,23 +97,27 @@ class Results:
         import wandb
 
         weights, besides = (
-            [path for name in names if is_own(path := self._folder / name, self._folder, LARGEST_MODEL)]
-            for names in (MODEL, BESIDES)
+            [path for name in names if is_own(path := self._folder / name, self._folder, most)]
+            for names, most in ((MODEL, LARGEST_MODEL), (BESIDES, LARGEST))
         )
-        if len(weights) < len(MODEL) or not self._is_new("model/digest", weights):
+        if len(weights) < len(MODEL) or not self._is_new("model", weights):
             return
+        mark = self._new.popitem()
         config = self._run.config
         monitor = config["trainer"]["monitor"]
         about = {"monitor": monitor, "value": summary[monitor], "run": self._run.id}
         artifact = wandb.Artifact(artifact_name(config["experiment_name"]), type="model", metadata=about)
-        for path in (*weights, *besides):
+        for path in weights:
             artifact.add_file(str(path), name=path.relative_to(self._folder).as_posix())
-        if self._tracking.mode == "online":
-            aliases = ["latest", *(["best"] if self._is_best(artifact.name, about) else [])]
-            self._run.log_artifact(artifact, aliases=aliases).wait(timeout=max(1, int(self._tracking.timeout_s)))
-        else:  # which is the best, only W&B knows: a later sending tells, so there is no mark
-            self._run.log_artifact(artifact, aliases=["latest"])
-            del self._marks["model/digest"]
+        for path in besides:  # texts, in which addresses may stand
+            with artifact.new_file(path.relative_to(self._folder).as_posix(), mode="w", encoding="utf-8") as file:
+                file.write(without_passwords(read_text(path, LARGEST)))
+        is_online = self._tracking.mode == "online"
+        aliases = ["latest", *(["best"] if is_online and self._is_best(artifact.name, about) else [])]
+        logged = self._run.log_artifact(artifact, aliases=aliases)
+        if is_online:
+            logged.wait(timeout=max(1, int(self._tracking.timeout_s)))
+        self._new |= [mark]
 
     def _is_best(self, name: str, about: dict[str, Any]) -> bool:
         """Whether it is better than what has this alias, or nothing has it."""
@@ -117,16 +134,19 @@ class Results:
         return bool(about["value"] < best["value"] if is_loss else about["value"] > best["value"])
 
     def _is_new(self, mark: str, files: list[Path]) -> bool:
-        """Whether W&B does not have these contents; the mark that says so is set when all has been sent."""
+        """Whether W&B does not have these contents yet."""
         digest = hashlib.sha256()
         for path in files:
             digest.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-        self._marks[mark] = digest.hexdigest()
-        return bool(self._run.summary.get(mark) != digest.hexdigest())
+        self._new[f"{self._place}/{mark}"] = digest.hexdigest()  # true once all was sent
+        return bool(self._sent().get(f"{self._place}/{mark}") != digest.hexdigest())
 
 
 def artifact_name(experiment: str) -> str:
-    """A name for W&B, which takes letters, digits, dashes, underscores and dots."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", experiment).strip("-") or "model"
+    """A name for W&B, which takes at most 128 letters, digits, dashes, underscores and dots."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", experiment).strip("-") or "model"
+    return (
+        name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    )

@@ -4,7 +4,6 @@ Every process composes the same configuration and goes through the same steps. T
 decides something (the run folder, the checkpoint to go on from), the others are told.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -84,8 +83,6 @@ def meeting(place: Place, device: str) -> Iterator[Group]:
     on_cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     if on_cuda:
         torch.cuda.set_device(place.local_rank)
-    if place.rank > 0:
-        logging.disable(logging.WARNING)  # the first says it
     # Host tensors travel by gloo even where the training is on GPUs.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=TIMEOUT)
     try:
@@ -102,8 +99,6 @@ def meeting(place: Place, device: str) -> Iterator[Group]:
         raise
     else:
         distributed.destroy_process_group()
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _is_severed(error: RuntimeError) -> bool:

@@ -28,7 +28,8 @@ def stopping_after_a_step(trainer: Trainer) -> Iterator[None]:
         trainer.stop_signal = number
 
     interrupts.raise_received()  # it may have come in a destructor, where Python only prints what is raised
-    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, request_stop) for number in numbers}
     try:
         yield
     finally:

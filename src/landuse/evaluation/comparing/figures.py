@@ -41,19 +41,20 @@ def curves(compared: Sequence[Compared], path: Path) -> None:
         figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8)
 
 
-def classes(compared: Sequence[Compared], path: Path) -> None:
+def classes(compared: Sequence[Compared], path: Path, numbers: Sequence[int]) -> None:
     """Draw F1 of every class as a row, a mark a run, those with the largest differences on top.
 
     Args:
         compared: evaluated on the same classes, at most ``MOST_NAMED``.
+        numbers: of the runs on the page, by which they have their colours.
     """
     rows = class_scores(compared)
     with drawing(path, WIDTH, 1.3 + 0.2 * len(rows)) as figure:
         axes = figure.subplots()
         for row, (_, scores) in enumerate(reversed(rows)):
             axes.plot([min(scores), max(scores)], [row, row], color=GRID, linewidth=3, solid_capstyle="round", zorder=1)
-        for number, (one, marker) in enumerate(zip(compared, cycle(MARKERS))):
-            scores = [found[number] for _, found in reversed(rows)]
+        for column, (one, number, marker) in enumerate(zip(compared, numbers, cycle(MARKERS), strict=False)):
+            scores = [found[column] for _, found in reversed(rows)]
             name = shortened(one.label, LONGEST_NAME)
             axes.scatter(scores, range(len(rows)), s=22, color=style(number)[0], marker=marker, label=name, zorder=2)
         axes.set_yticks(range(len(rows)), [shortened(name, LONGEST_NAME) for name, _ in reversed(rows)], fontsize=8)

@@ -24,7 +24,7 @@ class Pair:
 
 
 def against_best(comparable: Sequence[Compared]) -> list[Pair]:
-    """The first of runs on the same images against the others.
+    """The first of runs on the same images against the others; nothing of none.
 
     The first is the best on these very images, so what is held against it is a choice from all pairs: the p values are
     corrected for as many.

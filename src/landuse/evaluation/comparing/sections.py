@@ -68,12 +68,13 @@ def _seeds(compared: Sequence[Compared]) -> Html:
     return join(tag("h3", "Over seeds"), table(caption, columns, rows, 1))
 
 
-def difference(best: Compared, pairs: Sequence[Pair], left_out: Mapping[str, str]) -> Html:
+def difference(same: Sequence[Compared], pairs: Sequence[Pair], left_out: Mapping[str, str]) -> Html:
     """Each run against the best, on the same images; and which cannot be compared so."""
     unpaired = [tag("p", f"{label}: {why}.", class_="warning") for label, why in left_out.items()]
     if not pairs:
         nothing = tag("p", "There are no two runs that were evaluated on the same images.")
         return section("difference", SECTIONS["difference"], nothing, *unpaired)
+    best = same[0]
     num_images, num_different = pairs[0].paired.num_images, sum(pair.p_corrected < ALPHA for pair in pairs)
     verdict = (
         f"{best.label} is more accurate than {num_different} of {len(pairs)} other(s) by more than chance would give on"
@@ -121,7 +122,7 @@ def curves(drawn: bytes | None, compared: Sequence[Compared]) -> Html:
 
 def classes(drawn: bytes | None, compared: Sequence[Compared]) -> Html:
     """F1 of each class in each run that was evaluated on the same images, the largest differences first."""
-    if len(compared) < 2:
+    if not compared:
         return section("classes", SECTIONS["classes"], tag("p", "There are no two runs to compare.", class_="muted"))
     rows = [
         tag(

@@ -6,7 +6,7 @@ from typing import Any
 
 from landuse.evaluation.comparing import figures, sections
 from landuse.evaluation.comparing.pairs import Pair, against_best
-from landuse.evaluation.comparing.reading import Compared, read_runs, why_unpaired
+from landuse.evaluation.comparing.reading import Compared, read_runs, same_images
 from landuse.files import write_json
 from landuse.page.markup import tag
 from landuse.page.parts import png
@@ -19,16 +19,14 @@ def compare_runs(folders: Sequence[Path], target: Path) -> Path:
     """Write ``<target>/report.html`` and ``comparison.json``; returns the former's path.
 
     Args:
-        folders: run folders; the one with the best test accuracy (else validation accuracy) is what the others are
-            held against.
+        folders: run folders. Of those that were evaluated on the same test images, the most accurate is what the
+            others are held against.
 
     Raises:
         UserError: fewer than two runs, or files that cannot be read.
     """
     compared = sorted(read_runs(folders), key=_accuracy, reverse=True)
-    best, *others = compared
-    left_out = {other.label: why for other in others if (why := why_unpaired(best, other))}
-    same = [best, *(other for other in others if other.label not in left_out)]
+    same, left_out = same_images(compared)
     pairs = against_best(same)
     target.mkdir(parents=True, exist_ok=True)
     curves, classes = target / "curves.png", target / "classes.png"
@@ -36,13 +34,13 @@ def compare_runs(folders: Sequence[Path], target: Path) -> Path:
         path.unlink(missing_ok=True)
     if any(one.files.history for one in compared):
         figures.curves(compared, curves)
-    if 1 < len(same) <= figures.MOST_NAMED:
-        figures.classes(same, classes)
-    write_json(target / "comparison.json", _content(compared, pairs, left_out))
+    if 0 < len(same) <= figures.MOST_NAMED:
+        figures.classes(same, classes, [compared.index(one) for one in same])
+    write_json(target / "comparison.json", _content(compared, same, pairs, left_out))
     main = tag(
         "main",
         sections.result(compared),
-        sections.difference(best, pairs, left_out),
+        sections.difference(same, pairs, left_out),
         sections.curves(png(curves), compared),
         sections.classes(png(classes), same),
         sections.settings(compared),
@@ -57,10 +55,12 @@ def _accuracy(one: Compared) -> tuple[bool, float]:
     return record is not None, accuracy or 0.0
 
 
-def _content(compared: Sequence[Compared], pairs: Sequence[Pair], left_out: Mapping[str, str]) -> dict[str, Any]:
+def _content(
+    compared: Sequence[Compared], same: Sequence[Compared], pairs: Sequence[Pair], left_out: Mapping[str, str]
+) -> dict[str, Any]:
     return {
-        "best": compared[0].label,
         "runs": {one.label: _of_run(one) for one in compared},
+        "best": same[0].label if same else None,
         "against_best": {pair.other.label: pair.to_json() for pair in pairs},
         "not_compared": dict(left_out),
     }

@@ -5,10 +5,12 @@ After Mitchell et al., "Model cards for model reporting", FAT* 2019; the head is
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from landuse import addresses
 from landuse.evaluation.report.evaluation import confusions
 from landuse.evaluation.report.files import Evaluation, RunFiles
 from landuse.files import replacing
@@ -17,7 +19,6 @@ from landuse.page.wording import NBSP, duration, magnitude, percent, significant
 FILE = "README.md"
 NUM_WEAK = 5  # classes and confusions that are named
 WEAK_BINS = 10  # images of a confidence, below which its accuracy says little
-PATHS = re.compile(r"(=['\"\[]?)(?:[\w.+-]*:)?/?(?:[^\s/'\"]+/)+([^\s/'\"]*)")
 SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~&"})
 
 
@@ -146,8 +147,21 @@ def _made(run: RunFiles) -> Iterator[str]:
         f"{_text(_at(provenance, 'hardware', 'precision'))}"
     )
     yield f"* commit {_text(str(commit)[:12] if commit else None)}{dirty}, torch {_text(provenance.get('torch'))}"
-    command = PATHS.sub(r"\1.../\2", _code(str(provenance.get("command_line"))))  # folders are nobody's business
-    yield f"\n```\n{command}\n```"
+    yield f"\n```\n{_code(_without_folders(str(provenance.get('command_line'))))}\n```"
+
+
+def _without_folders(command: str) -> str:
+    """A command line that names no folder and no server of its author's: of paths and addresses the end alone."""
+    try:
+        arguments = shlex.split(command)
+    except ValueError:
+        return ""
+    shown = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        last = re.split(r"[/\\]", addresses.shown(value).strip("'\"[]"))[-1]
+        shown.append(f"{key}=.../{last}" if equals and re.search(r"[/\\]", value) else argument)
+    return shlex.join(shown)
 
 
 def _use() -> Iterator[str]:

@@ -22,6 +22,7 @@ FILES = ("config.yaml", "metrics.jsonl", "summary.json", "provenance.json", "tra
 NEEDED = frozenset(FILES[:4])  # without which nothing else can be told
 # What makes another measurement of the same model on the same images.
 SETTINGS = ("model_fingerprint", "test_time_augmentation", "image_size")
+ONLY_WHERE = ("trainer.device", "trainer.profile", "hardware.")  # keys that may change within a run
 # With these a run is a trial of something, and no result.
 PARTIAL = ("trainer.overfit_batches", "trainer.limit_train_batches", "trainer.limit_val_batches", "data.max_images")
 
@@ -44,7 +45,7 @@ def missing_files(folder: Path) -> list[str]:
     return [name for name in FILES if not (folder / name).is_file()]
 
 
-def check_run(folder: Path, computed: Mapping[str, str], seeds: Mapping[Any, float]) -> list[Finding]:
+def check_run(folder: Path, computed: Mapping[str, str], seeds: Mapping[str, float]) -> list[Finding]:
     """Look at everything; nothing is repaired.
 
     Args:
@@ -107,7 +108,8 @@ def _code(run: RunFiles) -> Finding:
         return Finding("code", False, "no commit is known")
     if any(part.get("git_dirty") is not False for part in parts):
         return Finding("code", False, f"{shown}, with changes that were not committed")
-    if any(part.get("changed") for part in parts):
+    changed = [part.get("changed") for part in parts[1:]]  # unknown, of another run's checkpoint, is no better
+    if not all(isinstance(keys, dict) and all(key.startswith(ONLY_WHERE) for key in keys) for keys in changed):
         return Finding("code", False, f"{shown}, continued under another configuration")
     return Finding("code", len(commits) == 1, shown)
 
@@ -156,13 +158,13 @@ def _test(run: RunFiles, record: Evaluation) -> Iterator[Finding]:
     yield Finding("test opened", number == 1, detail)
 
 
-def _seeds(run: RunFiles, seeds: Mapping[Any, float]) -> Finding:
+def _seeds(run: RunFiles, seeds: Mapping[str, float]) -> Finding:
     from landuse.evaluation.comparing.statistics import mean_interval
 
     if len(seeds) < 2:
         return Finding("seeds", None, f"{run.provenance.get('seed')} alone, so say so; more: --multirun seed=1,2,3")
     mean, low, high = (100 * value for value in mean_interval(list(seeds.values())))
-    return Finding("seeds", None, f"{', '.join(map(str, seeds))}: mean {mean:.2f} % ({low:.2f} to {high:.2f})")
+    return Finding("seeds", None, f"{', '.join(seeds)}: mean {mean:.2f} % ({low:.2f} to {high:.2f})")
 
 
 def open_test(folder: Path, record: Mapping[str, Any]) -> None:

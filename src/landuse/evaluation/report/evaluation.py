@@ -1,7 +1,6 @@
 """The section that tells how good the model is, class by class."""
 
-import shlex
-
+from landuse.config.overrides import typed
 from landuse.evaluation.report.files import Evaluation, RunFiles
 from landuse.page.markup import Html, join, tag
 from landuse.page.parts import bar, figure, number_cell, section, table
@@ -18,7 +17,7 @@ def evaluation(run: RunFiles) -> Html:
             "evaluation",
             "Evaluation",
             tag("p", "This run has not been evaluated on its test split yet. To do so:"),
-            tag("pre", tag("code", f"python -m landuse.evaluate run={shlex.quote(run.shown_folder)}")),
+            tag("pre", tag("code", f"python -m landuse.evaluate {typed('run', run.shown_folder)}")),
         )
     return section(
         "evaluation",
