@@ -80,10 +80,15 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(image_folder: Path, tmp_path: Path) -> list[str]:
     """Overrides for a training that takes a second: tiny images, tiny network, two epochs."""
+    return overrides(image_folder, tmp_path)
+
+
+def overrides(images: Path, where: Path) -> list[str]:
+    """The same, for fixtures of a larger scope."""
     return [
         "data=folder",
-        f"data.root={image_folder}",
-        f"data.home={tmp_path}/data",
+        f"data.root={images}",
+        f"data.home={where}/data",
         "data.image_size=16",
         "model=cnn",
         "model.depth=2",

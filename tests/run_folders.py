@@ -12,6 +12,14 @@ RUN_FILES = [
     "provenance.json", "report.html", "summary.json", "train.log",
 ]  # fmt: skip
 
+ONE_BY_ONE = """
+import importlib, json, sys
+from landuse.cli import run_command
+for name, *overrides in json.loads(sys.argv.pop(1)):
+    sys.argv = [name, *overrides]
+    run_command(name, getattr(importlib.import_module(f"landuse.{name}"), name))
+"""
+
 
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -19,6 +27,11 @@ def files(folder: Path) -> list[str]:
 
 def load(path: Path) -> dict:
     return json.loads(path.read_text())
+
+
+def commands(where: Path, *lines: list[str]) -> None:
+    """Run commands, each given by its name and its overrides, in one process; for fixtures that many tests share."""
+    subprocess.run([sys.executable, "-c", ONE_BY_ONE, json.dumps(lines)], cwd=where, check=True, capture_output=True)
 
 
 def training(arguments: list[str], where: Path, run: Path, command: str = "train") -> "subprocess.Popen[str]":

@@ -44,7 +44,7 @@ MEMORY_IS_FULL = ("can't allocate memory", "out of memory")  # torch's words for
 CURES = {
     "train": "choose another place with outputs=PATH, hydra.run.dir=PATH or data.home=PATH",
     "evaluate": "copy the run to another place and give run=PATH, or choose another data.home=PATH",
-    "report": "copy the run to another place and give run=PATH, or choose another outputs=PATH for runs=",
+    "report": "copy the run to another place and give run=PATH",
     "reproduce": "choose another place with outputs=PATH or data.home=PATH",
     "download": "choose another place with data.home=PATH",
     "preprocess": "choose another place with data.home=PATH",

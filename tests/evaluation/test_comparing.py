@@ -11,9 +11,9 @@ import pytest
 
 from landuse.evaluation.comparing.pairs import against_best
 from landuse.evaluation.comparing.statistics import PairedDifference, holm, mean_interval, paired
-from tests.conftest import Run
+from tests.conftest import Run, overrides
 from tests.pages import Page
-from tests.run_folders import load
+from tests.run_folders import commands, load
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,19 @@ def test_mean_interval() -> None:
     assert mean_interval([0.90, 0.92, 0.94]) == pytest.approx((0.92, 0.92 - 0.04969, 0.92 + 0.04969), abs=1e-5)
 
 
-@pytest.fixture
-def runs(command: Run, tiny: list[str], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three evaluated runs: two seeds, and one that learnt next to nothing."""
-    changes = {"a": "seed=1", "b": "seed=2", "weak": "trainer.lr=1e-6"}
-    for name, change in changes.items():
-        assert command("train", *tiny, change, f"run_name={name}").status == 0
-        assert command("evaluate").status == 0
+    where = tmp_path_factory.mktemp("compared")
+    for name, change in {"a": "seed=1", "b": "seed=2", "weak": "trainer.lr=1e-6"}.items():
+        commands(where, ["train", *overrides(image_folder, where), change, f"run_name={name}"], ["evaluate"])
+    return where
+
+
+@pytest.fixture
+def runs(made: Path, tmp_path: Path) -> Path:
+    """Copies of them."""
+    shutil.copytree(made / "outputs", tmp_path / "outputs", symlinks=True)
     return tmp_path / "outputs/train/folder_cnn"
 
 

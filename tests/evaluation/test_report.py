@@ -117,7 +117,7 @@ def test_run_without_evaluation_says_how_to_make_one(run_dir: Path, monkeypatch:
     (run_dir / "evaluation.json").unlink()
     monkeypatch.chdir(run_dir.parent)
     page = Page(write_report(run_dir))
-    assert "python -m landuse.evaluate run='a run'" in page.text
+    assert """python -m landuse.evaluate "run='a run'\"""" in page.text
     assert "validation accuracy, epoch 2" in page.text
     assert len(page.attributes("img")) == 1  # the curves; the others belong to an evaluation
 

@@ -15,4 +15,7 @@ def quoted(text: str) -> str:
 
 def typed(key: str, text: object) -> str:
     """``key=text`` as one argument in a shell."""
-    return shlex.quote(f"{key}={quoted(str(text))}")
+    argument = f"{key}={quoted(str(text))}"
+    if shlex.quote(argument) == argument or re.search(r'["$`\\!]', argument):
+        return shlex.quote(argument)
+    return f'"{argument}"'  # which people can read

@@ -61,9 +61,9 @@ def _data(run: RunFiles) -> Iterator[str]:
     config = run.config.get("data")
     config = config if isinstance(config, dict) else {}
     counts = run.summary.get("num_images")
-    licence = config.get("licence")
+    unknown = "none needed, drawn by landuse" if config.get("source") == "synthetic" else "not stated (data.licence)"
     yield "\n## Data\n"
-    yield f"* {_text(_group(run, 'data'))}, licence: {_text(licence) if licence else 'not stated (data.licence)'}"
+    yield f"* {_text(_group(run, 'data'))}, licence: {_text(config.get('licence') or unknown)}"
     if isinstance(counts, dict):
         yield "* images: " + ", ".join(f"{_text(count)} {_text(split)}" for split, count in counts.items())
     yield f"* fingerprint of the images {_fingerprint(run, 'data')}, of the split {_fingerprint(run, 'split')}"
