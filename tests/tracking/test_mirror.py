@@ -87,7 +87,8 @@ def test_a_run_that_goes_on_logs_no_epoch_twice(command: Run, tiny: list[str], s
     process.terminate()
     assert process.wait() == 128 + signal.SIGTERM
     so_far = epochs(server)
-    done = command("train", *tiny, ONLINE, "run_name=x", f"trainer.epochs={len(so_far) + 2}", "trainer.resume=auto")
+    goes_on = [f"trainer.epochs={len(so_far) + 2}", "trainer.resume=auto", "run_name=x", "model.width=64"]
+    done = command("train", *tiny, ONLINE, *goes_on)
     assert done.status == 0 and "resumed from" in done.err, done.err
     (run,) = server.runs.values()
     assert epochs(server) == list(range(len(so_far) + 2)) and run["exit_code"] == 0
@@ -114,7 +115,7 @@ def test_offline_keeps_one_whole_run(command: Run, tiny: list[str], tmp_path: Pa
     so_far = [row["epoch"] for row in first.history if "epoch" in row]
     num_epochs = len((folder / "metrics.jsonl").read_text().splitlines())
     assert so_far == list(range(num_epochs)) and first.exit_code == 1 and not first.artifacts
-    goes_on = ["run_name=x", f"trainer.epochs={num_epochs + 2}", "trainer.resume=auto"]
+    goes_on = ["run_name=x", f"trainer.epochs={num_epochs + 2}", "trainer.resume=auto", "model.width=64"]
     done = command("train", *tiny, "tracking=offline", *goes_on)
     assert done.status == 0 and "W&B" not in done.err, done.err
     assert command("evaluate").status == 0
@@ -152,8 +153,9 @@ def test_the_trials_of_a_sweep_are_a_group(command: Run, tiny: list[str], server
 
 
 def start(where: Path, *arguments: str) -> "subprocess.Popen[bytes]":
-    """A training that does not end by itself."""
-    command = [sys.executable, "-m", "landuse.train", *arguments, "run_name=x", "trainer.epochs=100000"]
+    """A training that does not end by itself, of epochs that take a while."""
+    endless = ["run_name=x", "trainer.epochs=100000", "model.width=64", "hardware.num_threads=1"]
+    command = [sys.executable, "-m", "landuse.train", *arguments, *endless]
     return subprocess.Popen(command, cwd=where)
 
 
