@@ -7,6 +7,6 @@ from benchmarks.kills import killed_against_whole
 
 def test_several_kills_leave_no_trace(tmp_path: Path) -> None:
     """A hundred: python -m benchmarks.kills."""
-    done, different = killed_against_whole(tmp_path, kills=4, seed=3, overrides=["trainer.epochs=40"])
+    done, different = killed_against_whole(tmp_path, kills=4, seed=3, overrides=["trainer.epochs=120"])
     assert done == 4
     assert different == []

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -171,6 +172,19 @@ def test_locks_are_taken_back(server: Server, locks: list[DatabaseLocks], how: s
     assert theirs.take_abandoned([2, 3]) == [2]
     mine.release(3)
     assert theirs.take_abandoned([3]) == [3]
+
+
+def test_a_lock_that_another_holds_for_a_moment_is_taken_back(locks: list[DatabaseLocks]) -> None:
+    """As one who looks for abandoned trials does, just when the connection is made anew."""
+    mine, theirs = locks
+    assert theirs.acquire(3, wait=False)
+    timer = threading.Timer(0.3, lambda: theirs.release(3))
+    timer.start()
+    with mine._turn:
+        mine._held.add(3)
+        mine._connected()
+    timer.join()
+    assert not theirs.acquire(3, wait=False)
 
 
 def test_a_process_that_is_killed_lets_go(server: Server, locks: list[DatabaseLocks]) -> None:

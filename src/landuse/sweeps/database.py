@@ -27,6 +27,7 @@ URL = "LANDUSE_SWEEP_STORAGE"  # in the environment: a URL that was given with i
 PATIENCE_S = 300.0  # for a server that is out of reach
 PING_S = 1.0  # how soon a broken connection is noticed
 COMES_BACK_S = 10 * PING_S  # by when a process that lives has taken its locks back, on a busy machine too
+TAKES_BACK_WITHIN_S = PING_S  # a lock that another process holds for the moment in which it looks
 LOGIN = re.compile(r"(//[^:/@]*:).*@")  # up to the last @, as a password is taken with a slash in it as well
 OPTION = re.compile(r"(password=)[^&]+", re.IGNORECASE)  # sslpassword= too
 # A machine that is gone without a word is noticed within a minute, on both sides.
@@ -155,8 +156,15 @@ class DatabaseLocks:
             self._connection = connection
             connection.exec_driver_sql(SERVER)
             for number in self._held:
-                connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s, %s)", (self._study, number))
+                self._take_back(connection, number)
         return self._connection
+
+    def _take_back(self, connection: Any, number: int) -> None:
+        """Try again for a moment: who looks for abandoned trials holds each lock for as long."""
+        until = time.monotonic() + TAKES_BACK_WITHIN_S
+        statement, names = "SELECT pg_try_advisory_lock(%s, %s)", (self._study, number)
+        while not connection.exec_driver_sql(statement, names).scalar() and time.monotonic() < until:
+            time.sleep(0.05)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
