@@ -213,6 +213,20 @@ def test_two_processes_do_not_send_one_run(command: Run, tiny: list[str], server
     assert logged == list(range(len(logged)))
 
 
+def test_what_could_not_be_sent_is_sent_later(command: Run, run: Path, server: Server) -> None:
+    assert command("evaluate").status == 0
+    predictions = run / "predictions.csv"
+    whole = predictions.read_text()
+    predictions.write_text("damaged\n")
+    done = command("track")
+    assert done.status == 1 and "predictions.csv" in done.err, done.err
+    predictions.write_text(whole)
+    assert command("track").status == 0
+    (name,) = server.runs
+    assert "test/predictions" in server.summary(name)
+    assert any(artifact["type"] == "model" for artifact in server.artifacts)
+
+
 def test_a_run_begun_anew_is_another(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     assert command("train", *tiny, ONLINE, "run_name=x").status == 0
     folder = tmp_path / "outputs/train/folder_cnn/x"

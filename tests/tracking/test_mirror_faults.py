@@ -31,12 +31,6 @@ def no_key(monkeypatch: pytest.MonkeyPatch, server: Server, where: Path) -> Iter
 
 
 @contextmanager
-def wrong_key(monkeypatch: pytest.MonkeyPatch, server: Server, where: Path) -> Iterator[None]:
-    server.status = 401
-    yield
-
-
-@contextmanager
 def nobody_listens(monkeypatch: pytest.MonkeyPatch, server: Server, where: Path) -> Iterator[None]:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     yield
@@ -49,10 +43,16 @@ def never_answered(monkeypatch: pytest.MonkeyPatch, server: Server, where: Path)
         yield
 
 
-@contextmanager
-def server_errors(monkeypatch: pytest.MonkeyPatch, server: Server, where: Path) -> Iterator[None]:
-    server.status = 500
-    yield
+def answered_by(status: int) -> Fault:
+    """To everything, from the start."""
+
+    @contextmanager
+    def fault(monkeypatch: pytest.MonkeyPatch, server: Server, where: Path) -> Iterator[None]:
+        server.status = status
+        yield
+
+    fault.__name__ = f"answered_by_{status}"
+    return fault
 
 
 @contextmanager
@@ -147,10 +147,10 @@ def without(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
     ("fault", "timeout_s", "reason"),
     [
         (no_key, TIMEOUT_S, "wandb login"),
-        (wrong_key, TIMEOUT_S, "returned error 401"),
+        (answered_by(401), TIMEOUT_S, "returned error 401"),
         (nobody_listens, SHORT_S, "connection refused"),
         (never_answered, SHORT_S, "context deadline exceeded"),
-        (server_errors, SHORT_S, "HTTP 500"),
+        (answered_by(500), SHORT_S, "HTTP 500"),
         (server_errors_later, SHORT_S, "it had not taken everything after 6 s"),
         (killed, TIMEOUT_S, "ended with status -9"),
         (not_installed, TIMEOUT_S, "there is no wandb"),

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import logging
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -17,8 +18,9 @@ log = logging.getLogger(__name__)
 PREFIX = "wandb:"
 FORM = re.compile(r"wandb:(?P<entity>[\w.-]+)/(?P<project>[\w.-]+)/(?P<name>[\w.-]+):(?P<alias>[\w.-]+)")
 CHECKSUMS, ALIASES = "checksums.json", "aliases.json"
+HTTP_TIMEOUT = "WANDB_HTTP_TIMEOUT"
 CARD = "model/README.md"  # an evaluation writes it anew
-GONE = ("not found", "does not exist", "404")  # in what W&B says where there is no such artifact any more
+GONE = re.compile(r"not found|does not exist|\b404\b", re.IGNORECASE)  # what W&B says of an artifact that is no more
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 LARGEST = 10_000_000  # bytes of the files that are kept beside
 LONGEST_REASON = 300  # characters
@@ -46,7 +48,7 @@ def fetch(address: str, home: Path, timeout_s: float) -> Path:
         artifact = _find(address.removeprefix(PREFIX), timeout_s)
     except Exception as error:  # W&B's library raises anything
         version = read_mapping(place / ALIASES, LARGEST).get(found["alias"])
-        is_gone = any(word in str(error).lower() for word in GONE)
+        is_gone = GONE.search(str(error)) is not None
         if is_gone or not isinstance(version, str) or not (place / version).is_dir():
             raise UserError(f"run={address} cannot be had from W&B ({_reason(error)}).{_cure(error)}") from error
         log.warning("W&B cannot be asked what %s is now (%s): taken as %s", address, _reason(error), version)
@@ -67,7 +69,14 @@ def is_fetched(folder: Path) -> bool:
 def _find(name: str, timeout_s: float) -> Any:
     import wandb
 
-    return wandb.Api(timeout=max(1, round(timeout_s))).artifact(name)
+    seconds = max(1, round(timeout_s))
+    given = os.environ.get(HTTP_TIMEOUT)
+    os.environ[HTTP_TIMEOUT] = given or str(seconds)  # else the key is verified in 10 s or not at all
+    try:
+        return wandb.Api(timeout=seconds).artifact(name)
+    finally:
+        if given is None:
+            del os.environ[HTTP_TIMEOUT]
 
 
 def _download(artifact: Any, folder: Path, address: str) -> None:

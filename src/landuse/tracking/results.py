@@ -5,6 +5,8 @@ A run folder may come from a stranger: only regular files that lie in it are rea
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +64,17 @@ class Results:
 
     def _evaluation(self, suffix: str) -> None:
         name = suffix.removeprefix("-") or "test"
-        result, predictions = self._read(f"evaluation{suffix}.json"), self._folder / f"predictions{suffix}.csv"
-        if not result or not self._is_new(f"evaluation/{name}", [self._folder / f"evaluation{suffix}.json"]):
+        path, predictions = self._folder / f"evaluation{suffix}.json", self._folder / f"predictions{suffix}.csv"
+        if not (result := self._read(path.name)):
             return
-        low, high = result.get("accuracy_ci95") or (None, None)
-        scores = {key: result.get(key) for key in SCORES} | {"accuracy_low": low, "accuracy_high": high}
-        self._run.summary.update({f"{name}/{key}": value for key, value in scores.items()})
-        if is_own(predictions, self._folder, LARGEST):
-            self._predictions(name, read_csv(predictions))
+        with self._once(f"evaluation/{name}", [path]) as is_new:
+            if not is_new:
+                return
+            low, high = result.get("accuracy_ci95") or (None, None)
+            scores = {key: result.get(key) for key in SCORES} | {"accuracy_low": low, "accuracy_high": high}
+            self._run.summary.update({f"{name}/{key}": value for key, value in scores.items()})
+            if is_own(predictions, self._folder, LARGEST):
+                self._predictions(name, read_csv(predictions))
 
     def _predictions(self, name: str, predictions: Predictions) -> None:
         import wandb
@@ -89,20 +94,22 @@ class Results:
 
         found = sorted(self._folder.glob("figures/*.png"))
         figures = [path for path in found if is_own(path, self._folder, LARGEST)]
-        if figures and self._is_new("figures", figures):
-            self._run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
+        with self._once("figures", figures) as is_new:
+            if figures and is_new:
+                self._run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
 
     def _model(self, summary: dict[str, Any]) -> None:
         """The exported model as an artifact."""
+        weights = [path for name in MODEL if is_own(path := self._folder / name, self._folder, LARGEST_MODEL)]
+        besides = [path for name in BESIDES if is_own(path := self._folder / name, self._folder, LARGEST)]
+        if len(weights) == len(MODEL):
+            with self._once("model", weights) as is_new:
+                if is_new:
+                    self._artifact(summary, weights, besides)
+
+    def _artifact(self, summary: dict[str, Any], weights: list[Path], besides: list[Path]) -> None:
         import wandb
 
-        weights, besides = (
-            [path for name in names if is_own(path := self._folder / name, self._folder, most)]
-            for names, most in ((MODEL, LARGEST_MODEL), (BESIDES, LARGEST))
-        )
-        if len(weights) < len(MODEL) or not self._is_new("model", weights):
-            return
-        mark = self._new.popitem()
         config = self._run.config
         monitor = config["trainer"]["monitor"]
         about = {"monitor": monitor, "value": summary[monitor], "run": self._run.id}
@@ -117,7 +124,6 @@ class Results:
         logged = self._run.log_artifact(artifact, aliases=aliases)
         if is_online:
             logged.wait(timeout=max(1, int(self._tracking.timeout_s)))
-        self._new |= [mark]
 
     def _is_best(self, name: str, about: dict[str, Any]) -> bool:
         """Whether it is better than what has this alias, or nothing has it."""
@@ -133,15 +139,17 @@ class Results:
         is_loss = about["monitor"].endswith("loss")
         return bool(about["value"] < best["value"] if is_loss else about["value"] > best["value"])
 
-    def _is_new(self, mark: str, files: list[Path]) -> bool:
-        """Whether W&B does not have these contents yet."""
+    @contextmanager
+    def _once(self, mark: str, files: list[Path]) -> Iterator[bool]:
+        """Yield whether W&B does not have these contents yet; a block that raises has not sent them."""
         digest = hashlib.sha256()
         for path in files:
             digest.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-        self._new[f"{self._place}/{mark}"] = digest.hexdigest()  # true once all was sent
-        return bool(self._sent().get(f"{self._place}/{mark}") != digest.hexdigest())
+        key = f"{self._place}/{mark}"
+        yield self._sent().get(key) != digest.hexdigest()
+        self._new[key] = digest.hexdigest()
 
 
 def artifact_name(experiment: str) -> str:

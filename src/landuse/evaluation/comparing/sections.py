@@ -44,7 +44,7 @@ def _result_row(one: Compared, is_best: bool) -> Html:
     scores = ["not evaluated", "", "", "", ""]
     if record is not None:
         low, high = record["accuracy_ci95"]
-        scores = [percent(record["accuracy"]), f"{percent(low)} to {percent(high)}", percent(record["macro_f1"]),
+        scores = [percent(record["accuracy"]), f"{100 * low:.1f} to {percent(high)}", percent(record["macro_f1"]),
                   significant(record["loss"]), percent(record["ece"])]  # fmt: skip
     rate = summary["images_per_second"]
     cost = [percent(summary["val/accuracy"]), magnitude(summary["parameters"]), str(len(one.files.history)),
@@ -98,7 +98,7 @@ def difference(same: Sequence[Compared], pairs: Sequence[Pair], left_out: Mappin
 def _pair_row(pair: Pair) -> Html:
     low, high = pair.paired.interval
     numbers = (
-        f"{100 * pair.paired.difference:+.1f}{NBSP}points", f"{100 * low:+.1f} to {100 * high:+.1f}",
+        f"{100 * pair.paired.difference:+.2f}{NBSP}points", f"{100 * low:+.2f} to {100 * high:+.2f}",
         f"{pair.paired.only_first:,}", f"{pair.paired.only_second:,}", _p(pair.paired.p_value), _p(pair.p_corrected),
     )  # fmt: skip
     verdict = "yes" if pair.p_corrected < ALPHA else "not shown"
