@@ -7,12 +7,21 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "landuse"
-NAMES = ("download", "evaluate", "params", "preprocess", "report", "reproduce", "storage", "sweep", "track", "train")
+NAMES = (
+    "download", "drift", "evaluate", "export", "params", "predict", "preprocess", "report", "reproduce", "serve", "storage",
+    "sweep", "track", "train",
+)  # fmt: skip
 COMMANDS = {"landuse.cli", *(f"landuse.{name}" for name in NAMES)}
-LIBRARIES = {"hydra", "matplotlib", "omegaconf", "numpy", "torch", "torchvision", "wandb"}
+LIBRARIES = {
+    "fastapi", "hydra", "matplotlib", "omegaconf", "numpy", "onnx", "onnxruntime", "torch", "torchvision", "uvicorn",
+    "wandb",
+}  # fmt: skip
 PACKAGES = {
     f"landuse.{name}"
-    for name in ("cloud", "config", "data", "models", "training", "evaluation", "tracking", "page", "sweeps")
+    for name in (
+        "cloud", "config", "data", "models", "monitoring", "training", "evaluation", "tracking", "page", "sweeps",
+        "exporting", "serving",
+    )
 }
 ALLOWED = {
     "cloud": {"landuse.config"},
@@ -21,6 +30,11 @@ ALLOWED = {
     "models": {"torch", "torchvision", "landuse.config"},
     "training": {"numpy", "torch", "landuse.config", "landuse.data", "landuse.models", "landuse.evaluation"},
     "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config", "landuse.page"},
+    "monitoring": {"numpy", "landuse.config"},
+    "exporting": {"numpy", "onnx", "onnxruntime", "torch"}
+    | {f"landuse.{name}" for name in ("config", "data", "models", "monitoring", "evaluation", "training", "serving")},
+    "serving": {"numpy", "fastapi", "onnxruntime", "uvicorn"}
+    | {f"landuse.{name}" for name in ("config", "data", "models", "monitoring")},
     "page": {"matplotlib"},
     "sweeps": {"numpy", "matplotlib", "omegaconf", "hydra", "torch"}
     | {f"landuse.{name}" for name in ("config", "models", "page", "tracking", "training")},

@@ -48,6 +48,9 @@ CURES = {
     "reproduce": "choose another place with outputs=PATH or data.home=PATH",
     "download": "choose another place with data.home=PATH",
     "preprocess": "choose another place with data.home=PATH",
+    "export": "copy the run to another place and give run=PATH",
+    "predict": "choose another file with predict.output=PATH",
+    "drift": "run it in another folder",
 }
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 # Of several processes, torchrun ends the others as soon as one has ended, so whoever has more to say must be first.
@@ -237,6 +240,8 @@ def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
             argument = argument[1:]
         elif command == "report" and argument == "check":
             argument = "report.check=true"
+        elif command == "evaluate" and argument.startswith("robustness="):
+            argument = f"evaluation.{argument}"
         elif argument.startswith("runs=") and not argument.startswith("runs=["):
             argument = f"runs=[{argument.removeprefix('runs=')}]"
         canonical.append(argument)

@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 LATEST = "latest"
 LARGEST_CONFIG = LARGEST_SUMMARY = 1_000_000  # bytes
 WHERE_NOT_WHAT = (
-    "run", "outputs", "tracking.", "evaluation.", "storage.", "report.", "log.", "data.home", "data.manifest",
-    "data.licence", "data.archive.mirrors", "data.archive.timeout", "data.archive.retries", "trainer.resume",
-    "trainer.log_every", "trainer.checkpoint_",
+    "run", "outputs", "variant", "input", "tracking.", "evaluation.", "export.", "predict.", "serve.", "drift.",
+    "storage.", "report.", "log.", "data.home", "data.manifest", "data.licence", "data.archive.mirrors",
+    "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every", "trainer.checkpoint_",
 )  # fmt: skip
 # In a run that goes on: how long, and on which machine.
 MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware.")
 RUN_FILES = (
-    "checkpoints", "model", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
+    "checkpoints", "model", "export", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
     "scores.json", "evaluation*.json", "evaluations.jsonl", "predictions*.csv", "report.html", "train.log",
     "train.rank*.log", "evaluate.log", "tracking.log", "wandb.json", "wandb",
 )  # fmt: skip

@@ -211,8 +211,71 @@ class EvaluationConfig:
     """What ``python -m landuse.evaluate`` does."""
 
     split: Literal["test", "val"] = "test"  # which images are measured
+    robustness: bool = False  # measure under blur, noise and so on, by severity; `robustness=true` for short
     symmetries: bool = False  # test-time augmentation: average the probabilities over the eight symmetries
     batch_size: int | None = None  # null: the training batch size
+
+
+@dataclass
+class ExportConfig:
+    """What ``python -m landuse.export`` does."""
+
+    variants: list[str] = field(default_factory=lambda: ["fp32", "int8"])  # any of fp32, int8, pruned
+    layout: Literal["folder", "triton"] = "folder"  # triton: also a model repository for Triton and KServe
+    max_difference: float = 1e-3  # of a probability, between PyTorch and the ONNX graph of the same weights
+    max_accuracy_loss: float = 0.01  # on the validation split, compared with PyTorch; what loses more is refused
+    keep_refused: bool = False  # write such a variant all the same
+    measure: bool = True  # accuracy and speed of every variant; false: the graphs alone, for a model without its data
+    calibration_images: int = 256  # of the training split, for the ranges of 8-bit integers
+    prune: Literal["structured", "magnitude"] = "structured"  # whole channels, or single weights set to zero
+    prune_amount: float = 0.3  # share of the channels or weights that goes
+    prune_epochs: int = 3  # of training after that
+
+
+@dataclass
+class PredictConfig:
+    """What ``python -m landuse.predict`` does."""
+
+    format: Literal["table", "csv", "jsonl"] = "table"  # of the output; a table is for people
+    output: str | None = None  # a file; null: stdout
+    top_n: int = 1  # classes an image, the most probable first
+    batch_size: int = 32  # images per forward pass
+    num_workers: int | None = None  # threads that decode; null: one a core
+
+
+@dataclass
+class ServeConfig:
+    """What ``python -m landuse.serve`` does. Sizes and times bound what a stranger can make it spend.
+
+    The key that clients must show is in the environment, as LANDUSE_API_KEY: configurations are written to files.
+    """
+
+    host: str = "127.0.0.1"  # 0.0.0.0: reachable from other machines
+    port: int | None = None  # null: that of the environment's PORT, or 8000
+    name: str = "landuse"  # of the model, in the addresses of the open inference protocol
+    lanes: int | None = None  # batches at once; null: one a core
+    threads: int = 1  # of one batch; lanes times threads should not exceed the cores
+    max_batch: int = 16  # images of a batch, at most; nothing waits for a batch to fill
+    max_queue: int = 128  # images that wait, at most; then requests are answered 429
+    deadline_s: float = 10.0  # from the whole upload to the answer; then 503
+    max_bytes: int = 20_000_000  # of a request
+    max_files: int = 32  # of a request
+    max_pixels: int = 25_000_000  # of an image
+    upload_timeout_s: float = 20.0  # for the headers, and for the body
+    max_connections: int = 1000  # open at once; then new ones are closed
+    drain_s: float = 30.0  # for requests under way when it is told to stop
+    cors_origins: list[str] = field(default_factory=list)  # web sites whose pages may call it, such as https://map.org
+    log_format: Literal["json", "text"] = "json"  # on stderr, a line an event
+    traces: str | None = None  # address of an OpenTelemetry collector (OTLP over HTTP), such as http://host:4318
+
+
+@dataclass
+class DriftConfig:
+    """What counts as drift: images unlike those that the model was validated on."""
+
+    window: int = 200  # of the newest images that are compared
+    min_images: int = 50  # fewer tell nothing
+    alpha: float = 0.001  # probability of an alarm although nothing has changed, over all tests of a window
 
 
 @dataclass
@@ -250,6 +313,8 @@ class Config:
     run_name: str = "${now:%Y-%m-%d_%H-%M-%S}"  # folder under outputs/<command>/<experiment_name>/
     outputs: str = "outputs"  # root of all run folders; <outputs>/latest points at the newest training run
     run: str | None = None  # a run folder or its model/, or wandb:entity/project/name:alias; null: <outputs>/latest
+    variant: str = "fp32"  # predict, serve, drift: which export of the run
+    input: str | None = None  # predict, drift: an image, a folder, a pattern, or - for a list of files on stdin
     runs: list[str] = field(default_factory=list)  # report: compare these run folders; *, ? and ** find several
     model: ModelConfig = field(default_factory=ModelConfig)  # group model=
     data: DataConfig = field(default_factory=DataConfig)  # group data=
@@ -258,6 +323,10 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)  # group hardware=
     tracking: TrackingConfig = field(default_factory=TrackingConfig)  # group tracking=
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # keys of the command evaluate
+    export: ExportConfig = field(default_factory=ExportConfig)  # keys of the command export
+    predict: PredictConfig = field(default_factory=PredictConfig)  # keys of the command predict
+    serve: ServeConfig = field(default_factory=ServeConfig)  # keys of the command serve
+    drift: DriftConfig = field(default_factory=DriftConfig)  # keys of the command drift, and of the service
     log: LogConfig = field(default_factory=LogConfig)  # what is said and kept
     storage: StorageConfig = field(default_factory=StorageConfig)  # keys of the command storage
     report: ReportConfig = field(default_factory=ReportConfig)  # keys of the command report

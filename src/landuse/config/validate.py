@@ -61,7 +61,7 @@ def validate_data(config: DataConfig) -> None:
     Raises:
         UserError: the first rule that is broken.
     """
-    for problem in (*_not_finite(config, "data."), *_data(config)):
+    for problem in (*not_finite(config, "data."), *_data(config)):
         raise UserError(problem)
 
 
@@ -71,7 +71,7 @@ def validate_storage(config: StorageConfig) -> None:
     Raises:
         UserError: the first rule that is broken.
     """
-    for problem in (*_not_finite(config, "storage."), *_storage(config)):
+    for problem in (*not_finite(config, "storage."), *_storage(config)):
         raise UserError(problem)
 
 
@@ -81,16 +81,16 @@ def validate_tracking(config: TrackingConfig) -> None:
     Raises:
         UserError: the first rule that is broken.
     """
-    for problem in (*_not_finite(config, "tracking."), *_tracking(config)):
+    for problem in (*not_finite(config, "tracking."), *_tracking(config)):
         raise UserError(problem)
 
 
-def _not_finite(node: Any, prefix: str = "") -> Iterator[str]:
+def not_finite(node: Any, prefix: str = "") -> Iterator[str]:
     """nan and inf pass every comparison that looks for what is wrong; larger integers fit into no array."""
     for field in dataclasses.fields(node):
         value, key = getattr(node, field.name), f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
-            yield from _not_finite(value, f"{key}.")
+            yield from not_finite(value, f"{key}.")
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             yield f"{key}={value}: must be a finite number."
@@ -99,7 +99,7 @@ def _not_finite(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _problems(config: Config) -> Iterator[str]:
-    yield from _not_finite(config)
+    yield from not_finite(config)
     yield from name_problems(config.outputs, experiment_name=config.experiment_name, run_name=config.run_name)
     yield from _data(config.data)
     yield from _augment(config.augment)

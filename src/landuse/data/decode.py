@@ -17,6 +17,8 @@ from landuse.errors import UserError
 
 DEEP_MODES = ("I", "F")  # Pillow's names of 16-bit, 32-bit and float images of one channel begin with these
 THUMBNAIL_PX = 32
+START_OF_SCAN = b"\xff\xda"
+MOST_SCANS = 100  # of a progressive JPEG, which usually has about 10; each takes a pass over the whole image
 BITS_PER_SAMPLE, SAMPLES_PER_PIXEL = 258, 277  # tags of the TIFF 6.0 specification
 # What the conversion to RGB does to each of Pillow's modes; RGB itself needs none.
 MODE_NOTES = {
@@ -38,9 +40,31 @@ class UnusableImageError(UserError):
         reason: why, without naming the image.
     """
 
+    status = 422  # of HTTP, for the service
+
     def __init__(self, origin: str, reason: str) -> None:
         super().__init__(f"{origin} {reason}")
         self.reason = reason
+
+
+class UnknownFormatError(UnusableImageError):
+    """No image, or one of a format that is not taken."""
+
+    status = 415
+
+
+class TooLargeError(UnusableImageError):
+    """An image of more pixels than are taken."""
+
+    status = 413
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a stranger's image may cost."""
+
+    formats: tuple[str, ...]  # Pillow's names
+    max_pixels: int  # width times height, as the file's header says
 
 
 @dataclass(frozen=True)
@@ -65,13 +89,34 @@ def decode(content: bytes, origin: str, size_px: int, value_range: Sequence[floa
     Raises:
         UnusableImageError: the content is not a readable image, or one that cannot be brought to RGB in one right way.
     """
+    square, width, height, notes = _open_square(content, origin, size_px, value_range, None)
+    return Decoded(np.asarray(square), make_thumbnail(square), width, height, notes)
+
+
+def decode_square(
+    content: bytes, origin: str, size_px: int, value_range: Sequence[float] | None = None, limits: Limits | None = None
+) -> NDArray[np.uint8]:
+    """The pixels (size_px, size_px, 3) alone that :func:`decode` gives, within limits where these are given.
+
+    Raises:
+        UnusableImageError: as :func:`decode`; or the image breaks a limit, is animated, or is made to take long.
+    """
+    return np.asarray(_open_square(content, origin, size_px, value_range, limits)[0])
+
+
+def _open_square(
+    content: bytes, origin: str, size_px: int, value_range: Sequence[float] | None, limits: Limits | None
+) -> tuple[Image.Image, int, int, tuple[str, ...]]:
+    """The square image, width and height of the file, and what had to be done."""
     if not content:
         raise UnusableImageError(origin, "is not a readable image (the file is empty): repair or remove it.")
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with Image.open(io.BytesIO(content), formats=limits.formats if limits else None) as opened:
+            if limits is not None:
+                _require_within(opened, content, origin, limits)
             upright, notes = _to_rgb(opened, origin, value_range)
     except UnidentifiedImageError as error:
-        raise UnusableImageError(origin, _unidentified(content)) from error
+        raise UnknownFormatError(origin, _unidentified(content)) from error
     except (UserError, MemoryError):  # the latter tells about the machine, not about the image
         raise
     # Besides what Pillow documents, damaged TIFF directories raise TypeError, KeyError, struct.error and more.
@@ -85,7 +130,21 @@ def decode(content: bytes, origin: str, size_px: int, value_range: Sequence[floa
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
         upright = upright.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
-    return Decoded(np.asarray(upright), make_thumbnail(upright), width, height, tuple(notes))
+    return upright, width, height, tuple(notes)
+
+
+def _require_within(opened: Image.Image, content: bytes, origin: str, limits: Limits) -> None:
+    """Nothing has been decoded yet: the file's header says what it would take."""
+    width, height = opened.size
+    if width * height > limits.max_pixels:
+        raise TooLargeError(
+            origin, f"has {width} x {height} pixels, of {limits.max_pixels:,} at most: cut or shrink it."
+        )
+    # A small file can have many frames and scans, and each of these takes a pass over the whole image.
+    if getattr(opened, "is_animated", False) and opened.format not in ("TIFF", "MPO"):
+        raise UnusableImageError(origin, "is animated: send one picture.")
+    if opened.format in ("JPEG", "MPO") and content.count(START_OF_SCAN) > MOST_SCANS:
+        raise UnusableImageError(origin, f"has more than {MOST_SCANS} scans: save it as an ordinary JPEG.")
 
 
 def make_thumbnail(image: Image.Image) -> NDArray[np.uint8]:

@@ -117,7 +117,7 @@ class FolderSource(Source):
         Args:
             home: where the identity of an unchanged folder is remembered.
         """
-        names = [name for name in _files_below(root) if _is_image(name)]
+        names = [name for name in files_below(root) if is_image(name)]
         self.paths, prefix = _class_tree(names, f"data.root={root}", lambda folder: f"data.root={root / folder}")
         self._root, self._home, self._value_range = root / prefix, home, value_range
         _warn_of_empty_classes(self._root, {class_of(path) for path in self.paths})
@@ -174,7 +174,7 @@ class ArchiveSource(Source):
         self._path, self._value_range = archive.path, value_range
         self.identity: str | None = archive_identity(archive.checksum, folder)
         folder = None if folder is None else _normal(folder)
-        self._archive = open_archive(archive.path, _is_image)
+        self._archive = open_archive(archive.path, is_image)
         self.is_stream = self._archive.is_stream
         names = list(self._archive.names)
         if not names and self._archive.others:
@@ -224,7 +224,7 @@ def _normal(folder: str) -> str:
     return "/".join(part for part in folder.split("/") if part not in ("", "."))
 
 
-def _files_below(root: Path) -> list[str]:
+def files_below(root: Path) -> list[str]:
     """Relative paths of all files, through links too; a link back to a folder already visited is not followed."""
     names, visited = [], set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
@@ -272,7 +272,7 @@ def _class_tree(
     return paths, prefix
 
 
-def _is_image(path: str) -> bool:
+def is_image(path: str) -> bool:
     """By its suffix; hidden files and the resource forks that macOS adds are none."""
     is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
     return path.lower().endswith(IMAGE_SUFFIXES) and not is_hidden

@@ -1,0 +1,68 @@
+"""Exported models on disk: where they are, and made where they are missing."""
+
+import importlib.util
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from landuse import runs
+from landuse.config.overrides import typed
+from landuse.config.schema import Config
+from landuse.errors import FailureError, UserError
+from landuse.files import read_mapping
+from landuse.serving.artifact import DESCRIPTION_FILE, LARGEST_DESCRIPTION
+
+log = logging.getLogger(__name__)
+
+EXPORT = "export"
+
+
+def find_exported(config: Config) -> Path:
+    """The folder of the export ``variant`` of ``run=``, which is made anew where it is missing or of older weights.
+
+    ``run=`` may also name an exported folder itself, such as the copy in a container.
+
+    Raises:
+        UserError: there is no such run, or it cannot be exported here.
+        FailureError: the export failed.
+    """
+    require_extra("serve", "onnxruntime")
+    if config.run is not None and (Path(config.run) / DESCRIPTION_FILE).is_file():
+        return Path(config.run).resolve()
+    run = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
+    folder = run / EXPORT / config.variant
+    if is_current(folder, run):
+        return folder
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            f"{run} has no export {config.variant} of its present weights, and without torch none can be made here: "
+            f"run python -m landuse.export where it was trained, and give run=PATH/export/{config.variant}."
+        )
+    log.info("%s has no export %s of its present weights yet; making it", run, config.variant)
+    line = [sys.executable, "-m", "landuse.export", typed("run", str(run)), f"export.variants=[{config.variant}]"]
+    finished = subprocess.run([*line, "export.measure=false"], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    if finished.returncode == 2:
+        raise UserError("The model could not be exported, for the reason above.")
+    if finished.returncode or not is_current(folder, run):
+        raise FailureError("The model could not be exported, see above.")
+    return folder
+
+
+def is_current(folder: Path, run: Path) -> bool:
+    """Whether an exported folder holds the run's present weights."""
+    served = read_mapping(folder / DESCRIPTION_FILE, LARGEST_DESCRIPTION)
+    trained = read_mapping(run / "model" / "model.json", LARGEST_DESCRIPTION)
+    source = served.get("source")
+    return isinstance(source, dict) and source.get("weights_sha256") == trained.get("weights_sha256", "")
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Make sure that an optional part is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise UserError(f"This command needs {module}, which is not installed: pip install 'landuse[{extra}]'.")

@@ -1,0 +1,201 @@
+"""The routes of the service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+
+from landuse.serving import metrics as prometheus
+from landuse.serving import page, schemas
+from landuse.serving.engine import top_classes
+from landuse.serving.front import respond
+from landuse.serving.protocol_v2 import inference_routes
+from landuse.serving.refusal import Refusal
+from landuse.serving.service import Service
+from landuse.serving.uploads import files_of, read_body
+
+DESCRIPTION = """
+Classifies land use in aerial and satellite images. Send images as a multipart form to `POST /predict`; programs that
+speak the open inference protocol (KServe, Triton) find the same model under `/v2`.
+"""
+
+
+def build_app(service: Service) -> FastAPI:
+    """The application around a service; :class:`landuse.serving.front.Front` goes around it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="landuse", version=service.release, description=DESCRIPTION, lifespan=lifespan, docs_url=None,
+        redoc_url=None,
+    )  # fmt: skip
+    _handle_errors(app)
+    _answer_images(app, service)
+    _tell_about_model(app, service)
+    _tell_about_health(app, service)
+    _show_page(app, service)
+    _show_documentation(app)
+    app.include_router(inference_routes(service))
+    if service.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=service.settings.cors_origins, allow_methods=["GET", "POST"],
+            allow_headers=["x-api-key", "authorization", "content-type"],
+        )  # fmt: skip
+    return app
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """JSON, quickly."""
+    return Response(to_json(content), status, media_type="application/json")
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Every error is JSON of one form."""
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Exception) -> Response:
+        assert isinstance(refusal, Refusal)
+        return await _as_response(request, refusal)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        refusal = Refusal(error.status_code, f"{error.detail}: see /openapi.json.")
+        return await _as_response(request, refusal, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return await _as_response(request, Refusal(422, f"{where}: {first['msg']}."))
+
+
+async def _as_response(request: Request, refusal: Refusal, headers: Any = None) -> Response:
+    response = Response(headers=headers)
+    parts: list[Any] = []
+
+    async def keep(message: Any) -> None:
+        parts.append(message)
+
+    await respond(refusal, request.scope, keep)
+    response.status_code, response.body = parts[0]["status"], parts[1]["body"]
+    response.raw_headers = parts[0]["headers"] + [h for h in response.raw_headers if h[0] != b"content-length"]
+    return response
+
+
+def _answer_images(app: FastAPI, service: Service) -> None:
+    settings = service.settings
+
+    @app.post("/predict", tags=["predictions"], responses=schemas.PREDICT_RESPONSES, openapi_extra=schemas.UPLOAD)
+    async def predict(request: Request, top_n: Annotated[int, Query(ge=1, le=1000)] = 5) -> Response:
+        """Classify one or more images.
+
+        Of a single image that cannot be used the answer is an error; among several its result says why. Probabilities
+        are calibrated on the images that the model was validated on.
+        """
+        body = await read_body(request, settings.max_bytes, settings.upload_timeout_s)
+        outcomes, loaded = await service.answer(files_of(request.headers.get("content-type"), body, settings.max_files))
+        if len(outcomes) == 1 and isinstance(outcomes[0], Refusal):
+            raise outcomes[0]
+        classes = loaded.engine.model.classes
+        results = [
+            {"file": i, "error": outcome.describe()}
+            if isinstance(outcome, Refusal)
+            else {
+                "file": i,
+                "predictions": [
+                    {"class": name, "probability": probability}
+                    for name, probability in top_classes(outcome, classes, top_n)
+                ],
+            }
+            for i, outcome in enumerate(outcomes)
+        ]
+        request_id = request.scope["state"].get("request_id")
+        return json_response({"model": service.identity(loaded), "results": results, "request_id": request_id})
+
+
+def _tell_about_model(app: FastAPI, service: Service) -> None:
+    @app.get("/model", tags=["model"], responses=schemas.MODEL_RESPONSES)
+    async def model() -> Response:
+        """What answers: its classes, what it was trained on, how good it is."""
+        return json_response(service.facts())
+
+    @app.get("/drift", tags=["model"], responses=schemas.DRIFT_RESPONSES)
+    def drift() -> Response:
+        """Whether the newest images are like those that the model was validated on."""
+        return json_response(service.drift())
+
+    @app.post("/reload", tags=["model"], responses=schemas.RELOAD_RESPONSES)
+    async def reload() -> Response:
+        """Look for a newer export of the run, and take it into service; needs the service to have a key."""
+        if not service.has_key:
+            raise Refusal(404, "A service without a key is reloaded by the signal SIGHUP alone.")
+        return json_response({"model": await service.reload()})
+
+
+def _tell_about_health(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", tags=["health"], responses=schemas.HEALTH_RESPONSES)
+    async def healthz() -> Response:
+        """Whether the process is alive."""
+        return json_response({"status": "alive"})
+
+    @app.get("/readyz", tags=["health"], responses=schemas.READY_RESPONSES)
+    async def readyz() -> Response:
+        """Whether it can take requests."""
+        if not service.is_ready:
+            raise Refusal(503, "The service is about to stop.")
+        return json_response({"status": "ready"})
+
+    @app.get("/metrics", tags=["health"], responses=schemas.METRICS_RESPONSES)
+    def metrics() -> Response:
+        """For Prometheus."""
+        return Response(service.metrics.text(), media_type=prometheus.CONTENT_TYPE)
+
+
+def _show_page(app: FastAPI, service: Service) -> None:
+    document, policy = page.render()
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return HTMLResponse(document, headers={"content-security-policy": policy})
+
+    @app.get("/samples", tags=["page"], responses=schemas.SAMPLES_RESPONSES)
+    async def samples() -> Response:
+        """Images to try, of the split that the model was validated on."""
+        names = service.samples
+        return json_response({"samples": [{"name": n, "url": f"/samples/{i}"} for i, n in enumerate(names)]})
+
+    @app.get("/samples/{number}", tags=["page"], responses=schemas.SAMPLE_RESPONSES)
+    def sample(number: int) -> Response:
+        """One of these images."""
+        content = service.sample(number)
+        if content is None:
+            raise Refusal(404, f"There is no sample {number}.")
+        return Response(content, media_type="image/png")
+
+
+def _show_documentation(app: FastAPI) -> None:
+    """Swagger UI as FastAPI has it, with its files from this machine."""
+    assets = Path(str(files("fastapi_offline"))) / "static"
+    app.mount("/docs/assets", StaticFiles(directory=assets), name="docs")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json", title="landuse", swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css", swagger_favicon_url="data:,",
+        )  # fmt: skip

@@ -1,0 +1,400 @@
+// What the page does. Names and messages from outside are only ever set as text, never as markup.
+
+const FILES_PER_REQUEST = 8;
+const BYTES_PER_REQUEST = 8_000_000; // a larger file goes alone
+const FORM_BYTES_PER_FILE = 1_000; // what a form adds to a file, at most
+const POLL_MS = 5_000;
+const KEY = "landuse-api-key";
+const NBSP = "\u00a0";
+const DRIFT = {
+  ok: ["No drift", "The newest images look like those that the model was validated on."],
+  drift: ["Drift", "The newest images differ from those that the model was validated on, so it may be wrong more often."],
+  too_few: ["Too few images yet", ""],
+  unavailable: ["Not watched", "This export holds no validation images to compare with."],
+  unknown: ["Not known", "The service does not answer. It is asked again every few seconds."],
+};
+
+const $ = (id) => document.getElementById(id);
+
+let model = null;
+
+// Words and numbers
+
+/** A class or test as people read it: "DenseResidential" and "dense_residential" as "Dense residential". */
+function pretty(name) {
+  const words = name.replace(/(\p{Ll})(\p{Lu})/gu, (_, end, start) => `${end} ${start.toLowerCase()}`);
+  const spaced = words.replace(/[_\-\s]+/g, " ").trim() || name;
+  return spaced.charAt(0).toUpperCase() + spaced.slice(1);
+}
+
+/** A share of 0..1 in per cent; never 0 or 100 of what is only near to it. */
+function percent(share) {
+  if (share > 0 && share < 0.001) return `< 0.1${NBSP}%`;
+  if (share < 1 && share >= 0.9995) return `> 99.9${NBSP}%`;
+  return `${(100 * share).toFixed(1)}${NBSP}%`;
+}
+
+const images = (count) => `${count.toLocaleString("en")}${NBSP}image${count === 1 ? "" : "s"}`;
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)}${NBSP}MB`;
+const known = (share) => (share == null ? undefined : percent(share));
+
+/** A copy of a template; `texts`: selector -> text. */
+function filled(template, texts) {
+  const view = $(template).content.firstElementChild.cloneNode(true);
+  for (const [selector, text] of Object.entries(texts)) view.querySelector(selector).textContent = text;
+  return view;
+}
+
+// The service
+
+class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.mayPass = [0, 401, 408, 429, 503].includes(status); // 0: no answer at all
+  }
+}
+
+async function call(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = key ? { "X-API-Key": key } : {};
+  const response = await fetch(path, { headers, ...options }).catch(({ name }) => {
+    const lost = "The service cannot be reached, or the file cannot be read any more.";
+    throw new Refused(0, name === "AbortError" ? "Cancelled." : lost);
+  });
+  if (response.ok) return response;
+  if (response.status === 401) askForKey(key);
+  const answer = await response.json().catch(() => null);
+  throw new Refused(response.status, answer?.error?.message ?? `The service answered with status ${response.status}.`);
+}
+
+async function json(path, options) {
+  const response = await call(path, options);
+  return response.json().catch(() => {
+    throw new Refused(0, "The service's answer has not arrived as a whole.");
+  });
+}
+
+function askForKey(refused) {
+  if (refused !== sessionStorage.getItem(KEY)) return; // another one has been entered since
+  sessionStorage.removeItem(KEY);
+  if (refused) $("key-problem").hidden = false;
+  $("key").hidden = false;
+  showCurl();
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, $("key-field").value.trim());
+  $("key-field").value = "";
+  $("key").hidden = $("key-problem").hidden = true;
+  $("files").focus();
+  refresh();
+});
+
+// Images: one card each, in a queue that is sent in parts
+
+const queue = []; // cards that wait
+let sending = null; // an AbortController while a part is under way
+let numDone = 0; // cards, since the queue was last empty
+
+class Card {
+  constructor(file, label) {
+    this.file = file;
+    this.label = label;
+    this.view = filled("card-template", { ".file-name": label });
+    this.part(".again").addEventListener("click", () => {
+      this.view.focus();
+      enqueue([this]);
+    });
+    const image = this.part("img");
+    image.alt = `Preview of ${label}`;
+    image.onload = image.onerror = ({ type }) => {
+      URL.revokeObjectURL(image.src);
+      image.hidden = type === "error"; // a TIFF, say, which browsers do not show
+      this.part(".preview span").hidden = !image.hidden;
+    };
+    image.src = URL.createObjectURL(file);
+  }
+
+  part(selector) {
+    return this.view.querySelector(selector);
+  }
+
+  state(name, text) {
+    this.view.className = `card result ${name}`;
+    this.part(".state").textContent = text;
+    this.part(".state").hidden = !text;
+    this.part(".again").hidden = true;
+  }
+
+  succeed(predictions) {
+    this.state("done", "");
+    const rows = predictions.map(({ class: name, probability: share }) =>
+      filled("prediction-template", { ".class-name": pretty(name), ".percent": percent(share) }),
+    );
+    this.part(".predictions").replaceChildren(...rows);
+    this.part(".predictions").hidden = false;
+    this.view.getBoundingClientRect(); // the bars are laid out empty first, so that they grow
+    rows.forEach((row, i) => (row.querySelector("i").style.width = `${100 * predictions[i].probability}%`));
+    this.said = `${pretty(predictions[0].class)}, ${percent(predictions[0].probability)}.`;
+  }
+
+  fail(message, mayPass) {
+    this.state("failed", message);
+    this.part(".again").hidden = !mayPass;
+    this.said = message;
+  }
+}
+
+/** Show files (each with the name to show) and send them. */
+function add(files) {
+  if (!files.length) return;
+  const cards = files.map(([file, label]) => new Card(file, label));
+  $("results").hidden = false;
+  $("cards").prepend(...cards.map((card) => card.view));
+  enqueue(cards);
+  cards[0].view.scrollIntoView({ block: "nearest" });
+}
+
+function enqueue(cards) {
+  for (const card of cards) {
+    card.state("waiting", "Waiting…");
+    card.part(".predictions").hidden = true;
+  }
+  queue.push(...cards);
+  if (!sending) sendQueue();
+}
+
+async function sendQueue() {
+  numDone = 0;
+  while (queue.length) {
+    sending = new AbortController();
+    const cards = nextPart();
+    const total = numDone + cards.length + queue.length;
+    $("progress").hidden = total === 1;
+    $("progress-text").textContent = `${numDone} of ${images(total)} done`;
+    $("progress-bar").value = numDone / total;
+    await send(cards, sending.signal);
+    numDone += cards.length;
+    $("announcement").textContent = numDone === 1 ? `${cards[0].label}: ${cards[0].said}` : `${images(numDone)} done.`;
+  }
+  sending = null;
+  $("progress").hidden = true;
+  refreshDrift();
+}
+
+function cancel() {
+  for (const card of queue.splice(0)) card.fail("Cancelled.", true);
+  sending?.abort();
+}
+
+/** Take the cards of the next request from the queue. */
+function nextPart() {
+  const maxFiles = Math.min(FILES_PER_REQUEST, model?.limits?.max_files ?? Infinity);
+  const maxBytes = Math.min(BYTES_PER_REQUEST, model?.limits?.max_bytes ?? Infinity);
+  let count = 0;
+  let bytes = 0;
+  while (count < Math.min(maxFiles, queue.length)) {
+    bytes += queue[count].file.size + FORM_BYTES_PER_FILE;
+    if (count && bytes > maxBytes) break;
+    count += 1;
+  }
+  return queue.splice(0, count);
+}
+
+async function send(cards, signal) {
+  const limit = model?.limits?.max_bytes;
+  if (cards[0].file.size + FORM_BYTES_PER_FILE > limit) {
+    cards[0].fail(`This file has ${megabytes(cards[0].file.size)}; the service takes ${megabytes(limit)} at most.`, false);
+    return;
+  }
+  const form = new FormData();
+  cards.forEach((card, i) => {
+    card.state("running", "Classifying…");
+    form.append("file", card.file, `image${i}`); // what a file is called is nobody else's business
+  });
+  let answer;
+  try {
+    answer = await json("/predict?top_n=5", { method: "POST", body: form, signal });
+  } catch (error) {
+    for (const card of cards) card.fail(error.message, error.mayPass);
+    return;
+  }
+  if (answer.model.version !== model?.version) model = null; // the service has another one now; it is asked again
+  for (const { file, predictions, error } of answer.results) {
+    if (error) cards[file].fail(error.message, false);
+    else cards[file].succeed(predictions);
+  }
+}
+
+// Ways to give images
+
+const named = (files) => Array.from(files, (file) => [file, file.name || "Unnamed image"]);
+
+$("files").addEventListener("change", () => {
+  add(named($("files").files));
+  $("files").value = ""; // the same file may be chosen again
+});
+
+document.addEventListener("paste", (event) => {
+  const files = named(event.clipboardData.files);
+  if (files.length) event.preventDefault();
+  add(files);
+});
+
+const drags = (event) => event.dataTransfer.types.includes("Files");
+
+document.addEventListener("dragover", (event) => {
+  if (!drags(event)) return;
+  event.preventDefault();
+  document.body.classList.add("dragging");
+});
+
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging"); // it has left the window
+});
+
+document.addEventListener("drop", (event) => {
+  if (!drags(event)) return;
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  const items = Array.from(event.dataTransfer.items).filter((item) => item.kind === "file");
+  const folders = items.filter((item) => item.webkitGetAsEntry()?.isDirectory);
+  add(named(items.filter((item) => !folders.includes(item)).map((item) => item.getAsFile())));
+  $("files-problem").hidden = !folders.length;
+});
+
+$("cancel").addEventListener("click", () => {
+  cancel();
+  $("results-heading").focus();
+});
+
+$("clear").addEventListener("click", () => {
+  cancel();
+  $("cards").replaceChildren();
+  $("results").hidden = true;
+  $("announcement").textContent = "Results cleared.";
+  $("files").focus();
+});
+
+async function showSamples() {
+  const { samples } = await json("/samples");
+  const views = await Promise.all(samples.map(async ({ name, url }) => {
+    const blob = await (await call(url)).blob();
+    const view = filled("sample-template", { span: pretty(name) });
+    const image = view.querySelector("img");
+    image.onload = image.onerror = () => URL.revokeObjectURL(image.src);
+    image.src = URL.createObjectURL(blob);
+    view.querySelector("button").addEventListener("click", () => add([[blob, `Sample of ${pretty(name).toLowerCase()}`]]));
+    return view;
+  }));
+  $("sample-list").replaceChildren(...views);
+  $("samples").hidden = !views.length;
+}
+
+// What is said of the model, and of drift
+
+function showModel() {
+  const { name, version, variant, classes, image_size: size, temperature, source = {}, facts = {} } = model;
+  $("model-line").textContent = [name, variant, `version ${version}`, `${classes.length} classes`].join(" · ");
+  const range = facts.test_accuracy_ci95?.map((end) => (100 * end).toFixed(1)).join(" to ");
+  const rows = {
+    "Right on test images": known(facts.test_accuracy),
+    "95 % interval": range && `${range}${NBSP}%`,
+    "Right on validation images": known(facts.val_accuracy),
+    "Calibration error": known(facts.ece),
+    Temperature: temperature.toFixed(2),
+    Architecture: source.architecture?.name,
+    Parameters: source.num_parameters?.toLocaleString("en"),
+    "Looks at": `${size} × ${size} pixels`,
+    Data: source.data,
+    Run: source.run,
+  };
+  const given = Object.entries(rows).filter(([, value]) => typeof value === "string");
+  $("facts").replaceChildren(...given.map(([key, value]) => filled("fact-template", { dt: key, dd: value })));
+  $("classes").hidden = false;
+  $("classes").querySelector("summary").textContent = `${classes.length} classes`;
+  $("classes").querySelector("p").textContent = classes.map(pretty).join(", ");
+}
+
+function testView({ name, kind, drifted, statistic, adjusted_p_value: p }) {
+  const measured = `${kind === "classes" ? "chi-square" : "distance"} ${statistic.toPrecision(2)}`;
+  const numbers = `${measured}, ${p < 0.0001 ? "p < 0.0001" : `p = ${p.toPrecision(2)}`}`;
+  const verdict = drifted ? "differs" : "alike";
+  const view = filled("drift-test-template", { ".test-name": pretty(name), ".verdict": verdict, ".numbers": numbers });
+  view.className = verdict;
+  view.querySelector("use").setAttribute("href", drifted ? "#sign-drift" : "#sign-ok");
+  return view;
+}
+
+function showDrift(drift) {
+  const state = drift.state in DRIFT ? drift.state : "unknown";
+  const [word, text] = DRIFT[state];
+  if ($("drift-state").dataset.state !== state) { // a screen reader repeats what is set again
+    $("drift-state").dataset.state = state;
+    $("drift-state").querySelector("use").setAttribute("href", `#sign-${state}`);
+    $("drift-word").textContent = word;
+    $("drift-text").textContent = text;
+  }
+  $("drift-progress").hidden = state !== "too_few";
+  $("drift-progress").value = state === "too_few" ? drift.num_images / drift.min_images : 0;
+  const tests = drift.tests ?? [];
+  const alike = tests.filter((test) => !test.drifted);
+  $("drift-tests").replaceChildren(...tests.filter((test) => test.drifted).map(testView));
+  $("drift-alike").hidden = !alike.length;
+  $("drift-alike").querySelector("summary").textContent = `${alike.length} of ${tests.length} tests see no difference`;
+  $("drift-alike").querySelector("ul").replaceChildren(...alike.map(testView));
+  const { num_images: count, min_images: needed, alpha } = drift;
+  const compared = () => `Compared: the newest ${images(count)}. Chance of a false alarm: ${percent(alpha)}.`;
+  const missing = () => `${count} of the ${images(needed)} that a comparison needs.`;
+  $("drift-note").textContent = { ok: compared, drift: compared, too_few: missing }[state]?.() ?? "";
+}
+
+function showCurl() {
+  const key = $("key").hidden && !sessionStorage.getItem(KEY) ? "" : ' -H "X-API-Key: $LANDUSE_API_KEY"';
+  $("curl").textContent = `curl${key} -F file=@image.jpg "${window.location.origin}/predict?top_n=3"`;
+}
+
+$("copy").hidden = !navigator.clipboard; // pages on plain HTTP have none
+$("copy").addEventListener("click", async () => {
+  await navigator.clipboard.writeText($("curl").textContent);
+  $("announcement").textContent = $("copy").textContent = "Copied";
+  setTimeout(() => ($("copy").textContent = "Copy"), 2_000);
+});
+
+// Now and every few seconds, while somebody looks
+
+let timer = 0;
+let refreshing = false;
+let driftShown = "";
+
+async function refreshDrift() {
+  const drift = await json("/drift").catch(() => ({ state: "unknown" }));
+  const content = JSON.stringify(drift);
+  if (content !== driftShown) showDrift(drift);
+  driftShown = content;
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  if (document.hidden || refreshing) return;
+  refreshing = true;
+  try {
+    if (!model) {
+      model = await json("/model");
+      showModel();
+      await showSamples();
+    }
+  } catch (error) {
+    if (!model) $("model-line").textContent = error.message;
+  }
+  if ($("key").hidden) {
+    await refreshDrift();
+    timer = setTimeout(refresh, POLL_MS);
+  }
+  refreshing = false;
+}
+
+document.addEventListener("visibilitychange", refresh);
+showCurl();
+refresh();

@@ -1,0 +1,141 @@
+"""The process: a socket, uvicorn around the application, and what signals do."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from landuse.config.schema import Config
+from landuse.errors import UserError
+from landuse.serving import logs
+from landuse.serving.app import build_app
+from landuse.serving.front import Front
+from landuse.serving.guard import guarded
+from landuse.serving.service import Service
+from landuse.serving.traces import make_tracer
+
+BACKLOG = 2048  # connections that the system holds until they are accepted
+KEEP_ALIVE_S = 75
+# At Python's default, 5 ms, a lane would wait as long for its lock as a batch takes while the event loop is busy.
+SWITCH_INTERVAL_S = 0.0005
+
+
+def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> None:
+    """Serve an exported folder until SIGTERM or SIGINT, then answer what is under way and return.
+
+    Args:
+        find: the exported folder to take into service at SIGHUP.
+
+    Raises:
+        UserError: the address is taken or not this machine's, or the folder is damaged.
+    """
+    settings = config.serve
+    logs.set_up(settings.log_format, config.log.level)
+    api_key = os.environ.get("LANDUSE_API_KEY") or None
+    listener = _listen(settings.host, port_of(settings.port))
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    num_lanes = settings.lanes or num_cores()
+    service = Service(folder, settings, config.drift, num_lanes, api_key is not None, find)
+    tracer = make_tracer(settings.traces, {"service.name": settings.name, "service.version": service.release})
+    app = Front(build_app(service), service.metrics, tracer, api_key, lambda: service.lanes.is_full)
+    server = _Server(service, uvicorn.Config(
+        app, http=guarded(settings.max_connections, settings.upload_timeout_s), ws="none", lifespan="on",
+        log_config=None, access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=round(settings.drain_s),
+    ))  # fmt: skip
+    host, port = listener.getsockname()[:2]
+    server.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        server.run([listener])
+    finally:
+        tracer.close()
+    logs.event("stopped")
+
+
+def port_of(given: int | None) -> int:
+    """The port to listen at: the one given, the environment's, or 8000.
+
+    Raises:
+        UserError: the environment's is no port.
+    """
+    if given is not None:
+        return given
+    text = os.environ.get("PORT") or "8000"
+    if not text.isdecimal() or int(text) > 65535:
+        raise UserError(f"The environment says PORT={text}, which is no port: set it to a number up to 65535.")
+    return int(text)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if os.name == "posix":  # on Windows it would let two services share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"serve.host={host} serve.port={port}: {error.strerror or error}. Choose another port, or end what uses it."
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Stops at a signal with status 0: being told to stop is how a service ends."""
+
+    address = ""
+
+    def __init__(self, service: Service, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._service = service
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """In place of uvicorn's, which would raise the signal again at the end."""
+        loop = asyncio.get_running_loop()
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        except (NotImplementedError, AttributeError):  # Windows
+            signal.signal(signal.SIGTERM, lambda *_: self._stop())
+            signal.signal(signal.SIGINT, lambda *_: self._stop())
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell."""
+        await super().startup(sockets)
+        identity = self._service.identity(self._service.lanes.loaded)
+        logs.event("ready", {"address": self.address} | identity)
+
+    def _stop(self) -> None:
+        if self.should_exit:  # told a second time
+            self.force_exit = True
+        self._service.is_ready = False
+        self.should_exit = True
+        logs.event("stopping", {"connections": len(self.server_state.connections)})
+
+    def _reload(self) -> None:
+        async def reload() -> None:
+            with contextlib.suppress(Exception):  # what went wrong is in the log
+                await self._service.reload()
+
+        task = asyncio.get_running_loop().create_task(reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
