@@ -87,6 +87,7 @@ class Browser:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=width < 600)
         features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
         self.call("Emulation.setEmulatedMedia", features=features)
         self.requests.clear()
@@ -102,13 +103,12 @@ class Browser:
             raise AssertionError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str) -> Any:
-        """The value of a JavaScript expression as soon as it is truthy."""
+    def wait_for(self, expression: str) -> None:
+        """Wait until a JavaScript expression is truthy."""
         deadline = time.monotonic() + PATIENCE_S
-        while not (value := self.evaluate(expression)):
+        while not self.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < deadline, f"never came true: {expression}\n{self.problems}"
             time.sleep(0.02)
-        return value
 
     def text(self, selector: str) -> str:
         """What a person reads in an element, hidden parts left out; spaces of all kinds as plain ones."""

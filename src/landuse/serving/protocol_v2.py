@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from landuse.files import require_shallow
 from landuse.serving.engine import INPUT
 from landuse.serving.refusal import Refusal
+from landuse.serving.schemas import TENSORS, V2_MISSING, V2_NOT_READY, V2_REFUSALS, V2_RESPONSES
 from landuse.serving.service import Service
 from landuse.serving.uploads import read_body
 
@@ -26,7 +27,8 @@ LARGEST_ID = 1000  # characters
 
 def inference_routes(service: Service) -> APIRouter:
     """The routes under /v2."""
-    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+    router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=V2_RESPONSES)
+    versioned: dict[str, Any] = {"include_in_schema": False}  # as the same without a version
 
     @router.get("")
     async def server() -> Response:
@@ -38,18 +40,18 @@ def inference_routes(service: Service) -> APIRouter:
         """Whether the process is alive."""
         return _json({"live": True})
 
-    @router.get("/health/ready")
+    @router.get("/health/ready", responses=V2_NOT_READY)
     async def ready() -> Response:
         """Whether it can take requests."""
         if not service.is_ready:
             raise Refusal(503, "The service is about to stop.")
         return _json({"ready": True})
 
-    @router.get("/models/{name}")
-    @router.get("/models/{name}/versions/{version}")
-    async def model(name: str, version: str | None = None) -> Response:
+    @router.get("/models/{name}", responses=V2_MISSING)
+    @router.get("/models/{name}/versions/{version}", **versioned)
+    async def model(request: Request, name: str) -> Response:
         """The model's tensors."""
-        _require_model(service, name, version)
+        _require_model(service, request)
         loaded = service.lanes.loaded.engine.model
         side, classes = loaded.image_size, len(loaded.classes)
         return _json({
@@ -60,18 +62,18 @@ def inference_routes(service: Service) -> APIRouter:
             "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, classes]}],
         })  # fmt: skip
 
-    @router.get("/models/{name}/ready")
-    @router.get("/models/{name}/versions/{version}/ready")
-    async def model_ready(name: str, version: str | None = None) -> Response:
+    @router.get("/models/{name}/ready", responses=V2_MISSING)
+    @router.get("/models/{name}/versions/{version}/ready", **versioned)
+    async def model_ready(request: Request, name: str) -> Response:
         """Whether the model can take requests."""
-        _require_model(service, name, version)
+        _require_model(service, request)
         return _json({"name": name, "ready": service.is_ready})
 
-    @router.post("/models/{name}/infer")
-    @router.post("/models/{name}/versions/{version}/infer")
-    async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    @router.post("/models/{name}/infer", responses=V2_MISSING | V2_REFUSALS, openapi_extra=TENSORS)
+    @router.post("/models/{name}/versions/{version}/infer", **versioned)
+    async def infer(request: Request, name: str) -> Response:
         """Probabilities of images that are already cut and resized."""
-        _require_model(service, name, version)
+        _require_model(service, request)
         body = await read_body(request, service.settings.max_bytes, service.settings.upload_timeout_s)
         question, images = _read(request, body, service)
         outcomes, loaded = await service.answer(list(images))
@@ -87,7 +89,8 @@ def _json(content: Any) -> Response:
     return Response(to_json(content), media_type="application/json")
 
 
-def _require_model(service: Service, name: str, version: str | None) -> None:
+def _require_model(service: Service, request: Request) -> None:
+    name, version = request.path_params["name"], request.path_params.get("version")
     if name != service.settings.name or version not in (None, service.lanes.loaded.engine.model.version):
         raise Refusal(404, f"There is no such model here: it is called {service.settings.name}.")
 

@@ -127,6 +127,33 @@ SAMPLE_RESPONSES: dict[int | str, dict[str, Any]] = _responses(None, 404, 422) |
 METRICS_RESPONSES: dict[int | str, dict[str, Any]] = _responses(None) | {
     200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}
 }
+
+
+class V2Failure(BaseModel):
+    """Errors have this form in the open inference protocol."""
+
+    error: str
+
+
+def _v2(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": V2Failure, "description": WHY[status]} for status in statuses}
+
+
+V2_RESPONSES, V2_MISSING, V2_NOT_READY = _v2(401), _v2(404), _v2(503)
+V2_REFUSALS = _v2(400, 408, 413, 429, 503)
+TENSORS: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}},
+                "example": {
+                    "inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 64, 64, 3], "data": [[["..."]]]}]
+                },
+            }
+        },
+    }
+}
 UPLOAD: dict[str, Any] = {
     "requestBody": {
         "required": True,

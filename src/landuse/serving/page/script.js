@@ -74,21 +74,26 @@ async function json(path, options) {
   });
 }
 
+const isLocked = () => !$("key").hidden && !sessionStorage.getItem(KEY);
+
 function askForKey(refused) {
   if (refused !== sessionStorage.getItem(KEY)) return; // another one has been entered since
   sessionStorage.removeItem(KEY);
-  if (refused) $("key-problem").hidden = false;
+  $("key-problem").hidden = !refused;
+  if (!$("key").hidden) return;
   $("key").hidden = false;
-  showCurl();
+  $("key-field").focus();
+  showAccess();
 }
 
-$("key-form").addEventListener("submit", (event) => {
+$("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   sessionStorage.setItem(KEY, $("key-field").value.trim());
   $("key-field").value = "";
-  $("key").hidden = $("key-problem").hidden = true;
-  $("files").focus();
-  refresh();
+  $("key-problem").hidden = true;
+  await refresh();
+  $("key").hidden = !isLocked();
+  if (!isLocked()) $("files").focus();
 });
 
 // Images: one card each, in a queue that is sent in parts
@@ -254,15 +259,31 @@ document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) document.body.classList.remove("dragging"); // it has left the window
 });
 
-document.addEventListener("drop", (event) => {
+document.addEventListener("drop", async (event) => {
   if (!drags(event)) return;
   event.preventDefault();
   document.body.classList.remove("dragging");
   const items = Array.from(event.dataTransfer.items).filter((item) => item.kind === "file");
-  const folders = items.filter((item) => item.webkitGetAsEntry()?.isDirectory);
-  add(named(items.filter((item) => !folders.includes(item)).map((item) => item.getAsFile())));
-  $("files-problem").hidden = !folders.length;
+  const files = await Promise.all(items.map((item) => {
+    const entry = item.webkitGetAsEntry();
+    return entry?.isDirectory ? imagesIn(entry).catch(() => []) : item.getAsFile();
+  }));
+  add(named(files.flat()));
+  $("files-problem").hidden = files.flat().length > 0;
 });
+
+/** The images in a folder, and in the folders that it holds. */
+async function imagesIn(folder) {
+  const reader = folder.createReader();
+  const read = () => new Promise((...hands) => reader.readEntries(...hands));
+  const entries = [];
+  for (let part = await read(); part.length; part = await read()) entries.push(...part);
+  entries.sort((one, other) => one.name.localeCompare(other.name, "en", { numeric: true }));
+  const files = await Promise.all(entries.map((entry) =>
+    entry.isDirectory ? imagesIn(entry) : new Promise((...hands) => entry.file(...hands)),
+  ));
+  return files.flat().filter((file) => file.type.startsWith("image/"));
+}
 
 $("cancel").addEventListener("click", () => {
   cancel();
@@ -295,20 +316,22 @@ async function showSamples() {
 // What is said of the model, and of drift
 
 function showModel() {
-  const { name, version, variant, classes, image_size: size, temperature, source = {}, facts = {} } = model;
-  $("model-line").textContent = [name, variant, `version ${version}`, `${classes.length} classes`].join(" · ");
+  const { version, variant, classes, image_size: size, temperature, source = {}, facts = {} } = model;
+  $("model-line").textContent = `Which of ${classes.length} classes an image shows, and how sure that is`;
   const range = facts.test_accuracy_ci95?.map((end) => (100 * end).toFixed(1)).join(" to ");
   const rows = {
-    "Right on test images": known(facts.test_accuracy),
+    "Test accuracy": known(facts.test_accuracy),
     "95 % interval": range && `${range}${NBSP}%`,
-    "Right on validation images": known(facts.val_accuracy),
+    "Validation accuracy": known(facts.val_accuracy),
     "Calibration error": known(facts.ece),
     Temperature: temperature.toFixed(2),
+    Input: `${size} × ${size} pixels`,
     Architecture: source.architecture?.name,
     Parameters: source.num_parameters?.toLocaleString("en"),
-    "Looks at": `${size} × ${size} pixels`,
     Data: source.data,
     Run: source.run,
+    Variant: variant,
+    Version: version,
   };
   const given = Object.entries(rows).filter(([, value]) => typeof value === "string");
   $("facts").replaceChildren(...given.map(([key, value]) => filled("fact-template", { dt: key, dd: value })));
@@ -317,18 +340,18 @@ function showModel() {
   $("classes").querySelector("p").textContent = classes.map(pretty).join(", ");
 }
 
-function testView({ name, kind, drifted, statistic, adjusted_p_value: p }) {
-  const measured = `${kind === "classes" ? "chi-square" : "distance"} ${statistic.toPrecision(2)}`;
-  const numbers = `${measured}, ${p < 0.0001 ? "p < 0.0001" : `p = ${p.toPrecision(2)}`}`;
-  const verdict = drifted ? "differs" : "alike";
-  const view = filled("drift-test-template", { ".test-name": pretty(name), ".verdict": verdict, ".numbers": numbers });
-  view.className = verdict;
-  view.querySelector("use").setAttribute("href", drifted ? "#sign-drift" : "#sign-ok");
-  return view;
+function testRow({ name, kind, drifted, statistic, adjusted_p_value: p }) {
+  const row = filled("drift-test-template", {
+    span: pretty(name),
+    "td:nth-of-type(1)": kind === "classes" ? `χ²${NBSP}${statistic.toFixed(0)}` : statistic.toFixed(2),
+    "td:nth-of-type(2)": p < 0.0001 ? `<${NBSP}0.0001` : p.toPrecision(2),
+  });
+  row.classList.toggle("differs", drifted);
+  return row;
 }
 
-function showDrift(drift) {
-  const state = drift.state in DRIFT ? drift.state : "unknown";
+function showDrift({ state: told, num_images: count, min_images: needed, alpha, tests = [] }) {
+  const state = told in DRIFT ? told : "unknown";
   const [word, text] = DRIFT[state];
   if ($("drift-state").dataset.state !== state) { // a screen reader repeats what is set again
     $("drift-state").dataset.state = state;
@@ -337,30 +360,23 @@ function showDrift(drift) {
     $("drift-text").textContent = text;
   }
   $("drift-progress").hidden = state !== "too_few";
-  $("drift-progress").value = state === "too_few" ? drift.num_images / drift.min_images : 0;
-  const tests = drift.tests ?? [];
-  const alike = tests.filter((test) => !test.drifted);
-  $("drift-tests").replaceChildren(...tests.filter((test) => test.drifted).map(testView));
-  $("drift-alike").hidden = !alike.length;
-  $("drift-alike").querySelector("summary").textContent = `${alike.length} of ${tests.length} tests see no difference`;
-  $("drift-alike").querySelector("ul").replaceChildren(...alike.map(testView));
-  const { num_images: count, min_images: needed, alpha } = drift;
-  const compared = () => `Compared: the newest ${images(count)}. Chance of a false alarm: ${percent(alpha)}.`;
+  $("drift-progress").value = state === "too_few" ? count / needed : 0;
+  const differing = tests.filter((test) => test.drifted).map((test) => test.name);
+  const most = differing.length ? `Most of all: ${differing.slice(0, 3).join(", ")}. ` : "";
+  const compared = () => `${most}Compared: the newest ${images(count)}. Chance of a false alarm: ${percent(alpha)}.`;
   const missing = () => `${count} of the ${images(needed)} that a comparison needs.`;
   $("drift-note").textContent = { ok: compared, drift: compared, too_few: missing }[state]?.() ?? "";
+  $("drift-tests").hidden = !tests.length;
+  $("drift-tests").querySelector("summary").textContent = `${differing.length} of ${tests.length} tests see a difference`;
+  $("drift-tests").querySelector("tbody").replaceChildren(...tests.map(testRow));
 }
 
-function showCurl() {
-  const key = $("key").hidden && !sessionStorage.getItem(KEY) ? "" : ' -H "X-API-Key: $LANDUSE_API_KEY"';
+function showAccess() {
+  const needsKey = !$("key").hidden || sessionStorage.getItem(KEY);
+  const key = needsKey ? ' -H "X-API-Key: $LANDUSE_API_KEY"' : "";
   $("curl").textContent = `curl${key} -F file=@image.jpg "${window.location.origin}/predict?top_n=3"`;
+  $("metrics").hidden = needsKey; // a link cannot show a key
 }
-
-$("copy").hidden = !navigator.clipboard; // pages on plain HTTP have none
-$("copy").addEventListener("click", async () => {
-  await navigator.clipboard.writeText($("curl").textContent);
-  $("announcement").textContent = $("copy").textContent = "Copied";
-  setTimeout(() => ($("copy").textContent = "Copy"), 2_000);
-});
 
 // Now and every few seconds, while somebody looks
 
@@ -386,9 +402,9 @@ async function refresh() {
       await showSamples();
     }
   } catch (error) {
-    if (!model) $("model-line").textContent = error.message;
+    if (!model) $("model-line").textContent = isLocked() ? "" : error.message;
   }
-  if ($("key").hidden) {
+  if (!isLocked()) {
     await refreshDrift();
     timer = setTimeout(refresh, POLL_MS);
   }
@@ -396,5 +412,5 @@ async function refresh() {
 }
 
 document.addEventListener("visibilitychange", refresh);
-showCurl();
+showAccess();
 refresh();

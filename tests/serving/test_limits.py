@@ -1,0 +1,192 @@
+"""What slow, broken and greedy clients get, on the wire."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving.images import encoded
+from tests.serving.running import Running, running
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+Connect = Callable[[], socket.socket]
+
+
+@pytest.fixture
+def connect(service: Running) -> Iterator[Connect]:
+    opened = []
+
+    def connect() -> socket.socket:
+        opened.append(socket.create_connection(("127.0.0.1", service.port), timeout=20))
+        return opened[-1]
+
+    yield connect
+    for one in opened:
+        one.close()
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """What is sent until the other side closes."""
+    parts = []
+    while part := connection.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def is_well(service: Running) -> bool:
+    with service.client() as client:
+        return client.post("/predict", files={"file": encoded()}).status_code == 200
+
+
+def test_slow_headers(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(HEAD[:30])
+    assert b"408" in all_of(connection).partition(b"\r\n")[0]
+    assert is_well(service)
+
+
+def test_nothing_is_sent(service: Running, connect: Connect) -> None:
+    assert b"408" in all_of(connect()).partition(b"\r\n")[0]
+
+
+def test_headers_drop_by_drop_on_a_second_request(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"alive" in connection.recv(65536)
+    connection.sendall(b"GET /hea")
+    assert b"408" in all_of(connection).partition(b"\r\n")[0]
+
+
+def test_slow_body(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n--x")
+    answer = all_of(connection)
+    assert b"408" in answer.partition(b"\r\n")[0]
+    assert b"to arrive" in answer
+    assert is_well(service)
+
+
+def test_connection_lost_in_the_body(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n--x")
+    connection.close()
+    assert is_well(service)
+
+
+def test_endless_headers(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(b"GET / HTTP/1.1\r\n")
+    started = time.monotonic()
+    with suppress(OSError):  # reset or a broken pipe, as the system likes
+        while time.monotonic() < started + 20:
+            connection.sendall(b"X-A: " + b"a" * 1000 + b"\r\n")
+    assert time.monotonic() < started + 1.9  # which is not the timeout's doing
+    assert is_well(service)
+
+
+def test_no_http(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+    assert b"400" in all_of(connection).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("length", [b"-1", b"abc", b"99999999999999999999999", b"1e3"])
+def test_odd_lengths(service: Running, connect: Connect, length: bytes) -> None:
+    connection = connect()
+    connection.sendall(HEAD + b"Content-Length: " + length + b"\r\n\r\n")
+    status = all_of(connection).partition(b"\r\n")[0]
+    assert b" 400 " in status or b" 413 " in status
+    assert is_well(service)
+
+
+def test_pipelined_requests_are_answered_in_order(connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    answer = all_of(connection)
+    assert answer.index(b"alive") < answer.index(b"ready")
+
+
+def test_more_connections_than_allowed(exported: Path) -> None:
+    with running(exported, "serve.max_connections=20", "serve.lanes=1") as service:
+        connections = [socket.create_connection(("127.0.0.1", service.port), timeout=20) for _ in range(40)]
+        refused = 0
+        for connection in connections[20:]:
+            refused += b"503" in all_of(connection).partition(b"\r\n")[0]
+        assert refused == 20
+        for connection in connections:
+            connection.close()
+        time.sleep(0.2)
+        assert is_well(service)
+
+
+def test_thousands_of_connections(exported: Path) -> None:
+    """Idle ones hold no thread, and a client beside them is answered."""
+    with running(exported, "serve.max_connections=3000", "serve.lanes=1") as service:
+        threads = service.num_threads
+        connections = []
+        try:
+            address = ("127.0.0.1", service.port)
+            connections.extend(socket.create_connection(address, timeout=20) for _ in range(2000))
+            assert is_well(service)
+            assert service.num_threads <= threads + 1
+        finally:
+            for connection in connections:
+                connection.close()
+        assert is_well(service)
+
+
+def test_a_full_queue_refuses_at_once_and_recovers(exported: Path) -> None:
+    """One lane, two places: of forty large images at once some are refused with 429, none with another status."""
+    import threading
+
+    photo, statuses = encoded(form="PNG", size_px=1500), []
+    limits = ["serve.lanes=1", "serve.max_batch=1", "serve.max_queue=2", "serve.max_files=2"]
+    with running(exported, *limits) as service:
+
+        def ask() -> None:
+            with service.client() as client:
+                response = client.post("/predict", files={"file": photo})
+                statuses.append(response.status_code)
+                if response.status_code == 429:
+                    assert response.headers["retry-after"] == "1"
+                    assert response.json()["error"]["code"] == "busy"
+
+        threads = [threading.Thread(target=ask) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) == {200, 429}
+        assert is_well(service)
+
+
+def test_who_waits_too_long_is_told(exported: Path) -> None:
+    import threading
+
+    statuses = []
+    with running(exported, "serve.lanes=1", "serve.max_batch=1", "serve.deadline_s=0.05") as service:
+
+        def ask() -> None:
+            with httpx.Client(base_url=service.address, timeout=30) as client:
+                statuses.append(client.post("/predict", files={"file": encoded(size_px=2000)}).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) == {200, 503}
+        assert is_well(service)
+
+
+def test_the_port_is_freed(exported: Path) -> None:
+    with running(exported) as service:
+        port = service.port
+    with closing(socket.socket()) as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
