@@ -56,7 +56,9 @@ def test_nothing_is_sent(service: Running, connect: Connect) -> None:
 def test_headers_drop_by_drop_on_a_second_request(service: Running, connect: Connect) -> None:
     connection = connect()
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert b"alive" in connection.recv(65536)
+    answer = b""
+    while b"alive" not in answer:
+        answer += connection.recv(65536)
     connection.sendall(b"GET /hea")
     assert b"408" in all_of(connection).partition(b"\r\n")[0]
 
@@ -182,6 +184,23 @@ def test_who_waits_too_long_is_told(exported: Path) -> None:
         for thread in threads:
             thread.join()
         assert set(statuses) == {200, 503}
+        assert is_well(service)
+
+
+def test_uploads_share_a_budget_of_memory(exported: Path) -> None:
+    """While one client's upload is under way, which takes all there is, others are told to come back."""
+    with running(exported, "serve.max_bytes=1_000_000", "serve.max_pending_bytes=1_000_000") as service:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as slow:
+            slow.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n--x")
+            statuses = []
+            for _ in range(200):  # until its headers have arrived
+                with service.client() as client:
+                    statuses.append(client.post("/predict", files={"file": encoded()}).status_code)
+                if statuses[-1] == 429:
+                    break
+            assert set(statuses) <= {200, 429}
+            assert statuses[-1] == 429
+        time.sleep(0.2)
         assert is_well(service)
 
 

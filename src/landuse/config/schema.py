@@ -255,10 +255,11 @@ class ServeConfig:
     name: str = "landuse"  # of the model, in the addresses of the open inference protocol
     lanes: int | None = None  # batches at once; null: one a core
     threads: int = 1  # of one batch; lanes times threads should not exceed the cores
-    max_batch: int = 16  # images of a batch, at most; nothing waits for a batch to fill
+    max_batch: int = 4  # images of a batch, at most; larger ones leave a CPU's caches and gain nothing
     max_queue: int = 128  # images that wait, at most; then requests are answered 429
     deadline_s: float = 10.0  # from the whole upload to the answer; then 503
     max_bytes: int = 20_000_000  # of a request
+    max_pending_bytes: int = 256_000_000  # of all requests at once; then new ones are answered 429
     max_files: int = 32  # of a request
     max_pixels: int = 25_000_000  # of an image
     upload_timeout_s: float = 20.0  # for the headers, and for the body

@@ -97,7 +97,8 @@ def _serve(serve: ServeConfig) -> Iterator[str]:
         yield f"serve.name={serve.name}: is part of addresses and may have letters, digits, '_' and '-' only."
     largest = {
         "lanes": MOST_THREADS, "threads": MOST_THREADS, "max_batch": 4096, "max_queue": LARGEST_COUNT,
-        "max_bytes": LARGEST_BYTES, "max_files": 10_000, "max_pixels": 178_956_970, "max_connections": LARGEST_COUNT,
+        "max_bytes": LARGEST_BYTES, "max_pending_bytes": 2**40,
+        "max_files": 10_000, "max_pixels": 178_956_970, "max_connections": LARGEST_COUNT,
     }  # fmt: skip
     for name, limit in largest.items():  # of pixels: where Pillow refuses pictures anyway
         value = getattr(serve, name)
@@ -105,6 +106,8 @@ def _serve(serve: ServeConfig) -> Iterator[str]:
             yield f"serve.{name}={value}: must lie between 1 and {limit:,}."
     if serve.max_queue < serve.max_files:
         yield f"serve.max_queue={serve.max_queue}: must be at least serve.max_files={serve.max_files}, of one request."
+    if serve.max_pending_bytes < serve.max_bytes:
+        yield f"serve.max_pending_bytes={serve.max_pending_bytes}: must be at least serve.max_bytes={serve.max_bytes}."
     for name in ("deadline_s", "upload_timeout_s", "drain_s"):
         if not 0 < getattr(serve, name) <= LONGEST_S:
             yield f"serve.{name}={getattr(serve, name)}: must lie between 0 and {LONGEST_S:,} seconds."

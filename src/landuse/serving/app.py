@@ -12,13 +12,12 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from landuse.serving import metrics as prometheus
 from landuse.serving import page, schemas
 from landuse.serving.engine import top_classes
-from landuse.serving.front import respond
+from landuse.serving.front import encoded
 from landuse.serving.protocol_v2 import inference_routes
 from landuse.serving.refusal import Refusal
 from landuse.serving.service import Service
@@ -49,11 +48,6 @@ def build_app(service: Service) -> FastAPI:
     _show_page(app, service)
     _show_documentation(app)
     app.include_router(inference_routes(service))
-    if service.settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=service.settings.cors_origins, allow_methods=["GET", "POST"],
-            allow_headers=["x-api-key", "authorization", "content-type"],
-        )  # fmt: skip
     return app
 
 
@@ -68,33 +62,25 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Exception) -> Response:
         assert isinstance(refusal, Refusal)
-        return await _as_response(request, refusal)
+        return _as_response(request, refusal)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         refusal = Refusal(error.status_code, f"{error.detail}: see /openapi.json.")
-        return await _as_response(request, refusal, error.headers)
+        return _as_response(request, refusal, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return await _as_response(request, Refusal(422, f"{where}: {first['msg']}."))
+        return _as_response(request, Refusal(422, f"{where}: {first['msg']}."))
 
 
-async def _as_response(request: Request, refusal: Refusal, headers: Any = None) -> Response:
-    response = Response(headers=headers)
-    parts: list[Any] = []
-
-    async def keep(message: Any) -> None:
-        parts.append(message)
-
-    await respond(refusal, request.scope, keep)
-    response.status_code, response.body = parts[0]["status"], parts[1]["body"]
-    response.raw_headers = parts[0]["headers"] + [h for h in response.raw_headers if h[0] != b"content-length"]
-    return response
+def _as_response(request: Request, refusal: Refusal, headers: Any = None) -> Response:
+    content, own = encoded(refusal, request.scope)
+    return Response(content, refusal.status, {**(headers or {}), **own}, media_type="application/json")
 
 
 def _answer_images(app: FastAPI, service: Service) -> None:
@@ -107,8 +93,11 @@ def _answer_images(app: FastAPI, service: Service) -> None:
         Of a single image that cannot be used the answer is an error; among several its result says why. Probabilities
         are calibrated on the images that the model was validated on.
         """
-        body = await read_body(request, settings.max_bytes, settings.upload_timeout_s)
-        outcomes, loaded = await service.answer(files_of(request.headers.get("content-type"), body, settings.max_files))
+        with service.budget.share() as share:
+            body = await read_body(request, share, settings.max_bytes, settings.upload_timeout_s)
+            files = files_of(request.headers.get("content-type"), body, settings.max_files)
+            del body  # of which files are copies
+            outcomes, loaded = await service.answer(files)
         if len(outcomes) == 1 and isinstance(outcomes[0], Refusal):
             raise outcomes[0]
         classes = loaded.engine.model.classes

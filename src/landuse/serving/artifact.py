@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from landuse.errors import UserError
-from landuse.files import read_text, require_shallow, write_json
+from landuse.files import open_regular, read_text, require_shallow, write_json
 
 MODEL_FILE, DESCRIPTION_FILE, REFERENCE_FILE, SAMPLES = "model.onnx", "onnx.json", "reference.safetensors", "samples"
 FORMAT, FORMAT_VERSION = "landuse-onnx", 1
@@ -63,20 +63,14 @@ def describe(folder: Path, content: dict[str, Any]) -> None:
     Args:
         content: variant, classes, image_size, temperature, value_range, and ``source`` and ``facts`` for people.
     """
-    sha256 = file_sha256(folder / MODEL_FILE)
+    sha256 = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     write_json(folder / DESCRIPTION_FILE, {
         "format": FORMAT, "format_version": FORMAT_VERSION, **content, "onnx_sha256": sha256,
     })  # fmt: skip
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_served(folder: Path) -> ServedModel:
-    """Read and check an exported folder, the graph's checksum included.
+def read_served(folder: Path) -> tuple[ServedModel, bytes]:
+    """Read and check an exported folder; its description, and the graph: what was checked is what is used.
 
     Raises:
         UserError: it is incomplete, damaged or contradicts itself.
@@ -86,12 +80,14 @@ def read_served(folder: Path) -> ServedModel:
         content = json.loads(read_text(path, LARGEST_DESCRIPTION))
         require_shallow(content)
         model = _parse(folder, content)
-        if file_sha256(folder / MODEL_FILE) != model.onnx_sha256:
+        with open_regular(folder / MODEL_FILE) as file:
+            graph = file.read()
+        if hashlib.sha256(graph).hexdigest() != model.onnx_sha256:
             raise ValueError(f"{MODEL_FILE} is not the file that it describes")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path}: {problem}. Export the run again (python -m landuse.export run=PATH).") from error
-    return model
+    return model, graph
 
 
 def _parse(folder: Path, content: Any) -> ServedModel:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landuse.errors import UserError
-from landuse.serving.artifact import MODEL_FILE, ServedModel, read_served
+from landuse.serving.artifact import MODEL_FILE, read_served
 
 INPUT, OUTPUTS = "images", ("probabilities", "features")
 
@@ -36,7 +36,7 @@ class Engine:
         """
         import onnxruntime
 
-        self.model: ServedModel = read_served(folder)
+        self.model, graph = read_served(folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
         options.log_severity_level = 3  # errors; what it warns of is for its developers
@@ -44,10 +44,10 @@ class Engine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if num_threads == 1 else "1")
         path = folder / MODEL_FILE
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             self._require_signature()
             for size in {1, max_batch}:
-                answers = self(np.zeros((size, self.model.image_size, self.model.image_size, 3), np.uint8))
+                answers = self(np.full((size, self.model.image_size, self.model.image_size, 3), 128, np.uint8))
         except UserError:
             raise
         except Exception as error:  # onnxruntime has classes of its own for each kind of damage
@@ -55,6 +55,8 @@ class Engine:
             raise UserError(f"{path} cannot be run ({problem}). Export the run again.") from error
         if answers.probabilities.shape[1:] != (len(self.model.classes),):
             raise UserError(f"{path} does not have the {len(self.model.classes)} classes of its description.")
+        if not all(np.isfinite(values).all() for values in answers):
+            raise UserError(f"{path} answers with what are no numbers: its weights are damaged. Export the run again.")
         self.num_features = int(answers.features.shape[1])
 
     def __call__(self, images: NDArray[np.uint8]) -> Answers:

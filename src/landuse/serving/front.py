@@ -8,7 +8,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -61,13 +60,13 @@ class Front:
             try:
                 if (refusal := self._refusal(scope, headers)) is not None:
                     self._metrics.refused(CODES.get(refusal.status, "error"))
-                    await respond(refusal, scope, observed)
+                    await _respond(refusal, scope, observed)
                 else:
                     await self._app(scope, receive, observed)
             except Exception:
                 logging.getLogger(__name__).exception("a request failed")
                 if not status:
-                    await respond(Refusal(500, "The request could not be answered."), scope, observed)
+                    await _respond(Refusal(500, "The request could not be answered."), scope, observed)
             span.end(status)
         seconds = time.perf_counter() - started
         self._metrics.request(route, status, seconds)
@@ -104,18 +103,23 @@ def route_of(path: str) -> str:
     return next((route for route in ROUTES if path == route or path.startswith(route + "/")), "other")
 
 
-async def respond(refusal: Refusal, scope: Scope, send: Send) -> None:
-    """Send a refusal; under /v2 in the form of the open inference protocol."""
-    content: Any = {"error": refusal.describe(scope["state"].get("request_id"))}
-    if scope["path"].startswith("/v2"):
-        content = {"error": refusal.message}
-    body = json.dumps(content).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+def encoded(refusal: Refusal, scope: Scope) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a refusal; under /v2 in the form of the open inference protocol."""
+    request_id = scope["state"].get("request_id")
+    content = refusal.message if scope["path"].startswith("/v2") else refusal.describe(request_id)
+    headers = {}
     if refusal.retry_after_s is not None:
-        headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
+        headers["retry-after"] = str(refusal.retry_after_s)
     if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers["www-authenticate"] = "Bearer"
     if refusal.closes:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        headers["connection"] = "close"
+    return json.dumps({"error": content}).encode(), headers
+
+
+async def _respond(refusal: Refusal, scope: Scope, send: Send) -> None:
+    body, headers = encoded(refusal, scope)
+    headers |= {"content-type": "application/json", "content-length": str(len(body))}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

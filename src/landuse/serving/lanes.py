@@ -110,7 +110,7 @@ class Lanes:
         Raises:
             Refusal: the queue is full, or the deadline has passed.
         """
-        if self._queue.qsize() + len(images) > self._max_queue and (self.is_full or len(images) > self._max_queue):
+        if self._queue.qsize() + len(images) > self._max_queue:
             raise busy()
         self._loop = asyncio.get_running_loop()
         request = Request(len(images), time.monotonic() + deadline_s)

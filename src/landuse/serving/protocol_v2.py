@@ -74,9 +74,10 @@ def inference_routes(service: Service) -> APIRouter:
     async def infer(request: Request, name: str) -> Response:
         """Probabilities of images that are already cut and resized."""
         _require_model(service, request)
-        body = await read_body(request, service.settings.max_bytes, service.settings.upload_timeout_s)
-        question, images = _read(request, body, service)
-        outcomes, loaded = await service.answer(list(images))
+        with service.budget.share() as share:
+            body = await read_body(request, share, service.settings.max_bytes, service.settings.upload_timeout_s)
+            question, images = _read(request, body, service)
+            outcomes, loaded = await service.answer(list(images))
         for outcome in outcomes:
             if isinstance(outcome, Refusal):
                 raise outcome

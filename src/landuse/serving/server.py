@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from landuse.config.schema import Config
 from landuse.errors import UserError
@@ -44,7 +46,12 @@ def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> Non
     num_lanes = settings.lanes or num_cores()
     service = Service(folder, settings, config.drift, num_lanes, api_key is not None, find)
     tracer = make_tracer(settings.traces, {"service.name": settings.name, "service.version": service.release})
-    app = Front(build_app(service), service.metrics, tracer, api_key, lambda: service.lanes.is_full)
+    app: ASGIApp = Front(build_app(service), service.metrics, tracer, api_key, lambda: service.lanes.is_full)
+    if settings.cors_origins:  # outermost, so that a page of such a site can read refusals as well
+        app = CORSMiddleware(
+            app, allow_origins=settings.cors_origins, allow_methods=["GET", "POST"],
+            allow_headers=["x-api-key", "authorization", "content-type"],
+        )  # fmt: skip
     server = _Server(service, uvicorn.Config(
         app, http=guarded(settings.max_connections, settings.upload_timeout_s), ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, date_header=True, backlog=BACKLOG,

@@ -19,6 +19,7 @@ from landuse.serving.lanes import Lanes, Loaded, Outcome, Pixels
 from landuse.serving.logs import event
 from landuse.serving.metrics import Metrics
 from landuse.serving.refusal import Refusal
+from landuse.serving.uploads import Budget
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 LARGEST_SAMPLE = 10_000_000  # bytes
@@ -45,7 +46,7 @@ class Service:
         self._drift, self._find = drift, find
         self._reloading = asyncio.Lock()
         loaded, self.samples, self._sample_paths = self._load(folder)
-        self.metrics = Metrics(self._state)
+        self.metrics, self.budget = Metrics(self._state), Budget(settings.max_pending_bytes)
         self.lanes = Lanes(
             loaded, num_lanes, settings.max_batch, settings.max_queue, Limits(FORMATS, settings.max_pixels),
             self.metrics.batch,

@@ -1,11 +1,13 @@
 """The body of a request, read within limits: bytes, files and time. Nothing is written to disk."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from landuse.serving.refusal import Refusal, too_large
+from landuse.serving.refusal import Refusal, busy, too_large
 
 FIELD = b"file"
 LARGEST_HEAD = 16_384  # bytes of the headers of one part
@@ -14,15 +16,51 @@ FIELDS_PER_FILE = 4  # a form may have other fields, which are passed over
 HOW_TO_SEND = "send multipart/form-data with an image in the field 'file'"
 
 
-async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    """The whole body.
+class Budget:
+    """Bytes that uploads may hold at once, of all requests together."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.free = num_bytes
+
+    @contextmanager
+    def share(self) -> Iterator["Share"]:
+        """What one request takes of it, given back at its end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.free += share.taken
+
+
+class Share:
+    """What one request has taken of the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self.taken = budget, 0
+
+    def take(self, num_bytes: int) -> None:
+        """Take more.
+
+        Raises:
+            Refusal: there is not so much left (429).
+        """
+        if num_bytes > self._budget.free:
+            raise busy()
+        self._budget.free -= num_bytes
+        self.taken += num_bytes
+
+
+async def read_body(request: Request, share: Share, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body, which ``share`` is charged for.
 
     Raises:
-        Refusal: it is too large (413) or too slow (408), or the client has gone (400).
+        Refusal: it is too large (413) or too slow (408), the client has gone (400), or all that may be held of uploads
+            is (429).
     """
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > max_bytes:
         raise too_large(max_bytes)
+    share.take(int(declared))
     chunks, size = [], 0
     try:
         async with asyncio.timeout(timeout_s):
@@ -30,6 +68,7 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes
                 size += len(chunk)
                 if size > max_bytes:
                     raise too_large(max_bytes)
+                share.take(max(0, size - share.taken))  # of a length that was not declared
                 chunks.append(chunk)
     except TimeoutError:
         raise Refusal(408, f"The request took longer than {timeout_s:g} seconds to arrive.") from None

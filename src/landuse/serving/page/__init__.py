@@ -6,7 +6,7 @@ from importlib import resources
 from string import Template
 
 POLICY = (
-    "default-src 'none'; style-src '{style}'; script-src '{script}'; img-src 'self' blob: data:; connect-src 'self'; "
+    "default-src 'none'; style-src '{style}'; script-src '{script}'; img-src blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

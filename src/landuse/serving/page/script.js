@@ -8,7 +8,7 @@ const KEY = "landuse-api-key";
 const NBSP = "\u00a0";
 const DRIFT = {
   ok: ["No drift", "The newest images look like those that the model was validated on."],
-  drift: ["Drift", "The newest images differ from those that the model was validated on, so it may be wrong more often."],
+  drift: ["Drift found", "The newest images differ from those that the model was validated on, so it may be wrong more often."],
   too_few: ["Too few images yet", ""],
   unavailable: ["Not watched", "This export holds no validation images to compare with."],
   unknown: ["Not known", "The service does not answer. It is asked again every few seconds."],
@@ -35,7 +35,6 @@ function percent(share) {
 }
 
 const images = (count) => `${count.toLocaleString("en")}${NBSP}image${count === 1 ? "" : "s"}`;
-const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)}${NBSP}MB`;
 const known = (share) => (share == null ? undefined : percent(share));
 
 /** A copy of a template; `texts`: selector -> text. */
@@ -43,6 +42,14 @@ function filled(template, texts) {
   const view = $(template).content.firstElementChild.cloneNode(true);
   for (const [selector, text] of Object.entries(texts)) view.querySelector(selector).textContent = text;
   return view;
+}
+
+function show(image, file) {
+  image.onload = image.onerror = ({ type }) => {
+    URL.revokeObjectURL(image.src);
+    image.hidden = type === "error"; // of a TIFF, say, which browsers do not show
+  };
+  image.src = URL.createObjectURL(file);
 }
 
 // The service
@@ -54,24 +61,19 @@ class Refused extends Error {
   }
 }
 
-async function call(path, options = {}) {
-  const key = sessionStorage.getItem(KEY);
-  const headers = key ? { "X-API-Key": key } : {};
-  const response = await fetch(path, { headers, ...options }).catch(({ name }) => {
-    const lost = "The service cannot be reached, or the file cannot be read any more.";
-    throw new Refused(0, name === "AbortError" ? "Cancelled." : lost);
-  });
-  if (response.ok) return response;
-  if (response.status === 401) askForKey(key);
-  const answer = await response.json().catch(() => null);
-  throw new Refused(response.status, answer?.error?.message ?? `The service answered with status ${response.status}.`);
+function lost({ name }) {
+  const reason = "The service cannot be reached, or the file cannot be read any more.";
+  throw new Refused(0, name === "AbortError" ? "Cancelled." : reason);
 }
 
-async function json(path, options) {
-  const response = await call(path, options);
-  return response.json().catch(() => {
-    throw new Refused(0, "The service's answer has not arrived as a whole.");
-  });
+/** What the service answers, read `as` json or blob. */
+async function call(path, { as = "json", ...options } = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const response = await fetch(path, { headers: key ? { "X-API-Key": key } : {}, ...options }).catch(lost);
+  if (response.ok) return response[as]().catch(lost);
+  const answer = await response.json().catch(() => null);
+  if (response.status === 401) askForKey(key);
+  throw new Refused(response.status, answer?.error?.message ?? `The service answered with status ${response.status}.`);
 }
 
 const isLocked = () => !$("key").hidden && !sessionStorage.getItem(KEY);
@@ -98,38 +100,27 @@ $("key-form").addEventListener("submit", async (event) => {
 
 // Images: one card each, in a queue that is sent in parts
 
-const queue = []; // cards that wait
+let listed = []; // cards, the newest first
+const queue = []; // those of them that wait
 let sending = null; // an AbortController while a part is under way
-let numDone = 0; // cards, since the queue was last empty
 
 class Card {
-  constructor(file, label) {
+  constructor(file) {
     this.file = file;
-    this.label = label;
-    this.view = filled("card-template", { ".file-name": label });
-    this.part(".again").addEventListener("click", () => {
-      this.view.focus();
-      enqueue([this]);
-    });
-    const image = this.part("img");
-    image.alt = `Preview of ${label}`;
-    image.onload = image.onerror = ({ type }) => {
-      URL.revokeObjectURL(image.src);
-      image.hidden = type === "error"; // a TIFF, say, which browsers do not show
-      this.part(".preview span").hidden = !image.hidden;
-    };
-    image.src = URL.createObjectURL(file);
+    this.view = filled("card-template", { ".file-name": file.name });
+    this.part("img").alt = `Preview of ${file.name}`;
+    show(this.part("img"), file);
   }
 
   part(selector) {
     return this.view.querySelector(selector);
   }
 
-  state(name, text) {
+  state(name, text, mayPass = false) {
     this.view.className = `card result ${name}`;
-    this.part(".state").textContent = text;
-    this.part(".state").hidden = !text;
-    this.part(".again").hidden = true;
+    this.part(".state").textContent = this.said = text;
+    this.part(".predictions").hidden = name !== "done";
+    this.mayPass = mayPass;
   }
 
   succeed(predictions) {
@@ -138,40 +129,32 @@ class Card {
       filled("prediction-template", { ".class-name": pretty(name), ".percent": percent(share) }),
     );
     this.part(".predictions").replaceChildren(...rows);
-    this.part(".predictions").hidden = false;
     this.view.getBoundingClientRect(); // the bars are laid out empty first, so that they grow
     rows.forEach((row, i) => (row.querySelector("i").style.width = `${100 * predictions[i].probability}%`));
     this.said = `${pretty(predictions[0].class)}, ${percent(predictions[0].probability)}.`;
   }
-
-  fail(message, mayPass) {
-    this.state("failed", message);
-    this.part(".again").hidden = !mayPass;
-    this.said = message;
-  }
 }
 
-/** Show files (each with the name to show) and send them. */
+/** Show and send files. */
 function add(files) {
   if (!files.length) return;
-  const cards = files.map(([file, label]) => new Card(file, label));
+  const cards = files.map((file) => new Card(file));
   $("results").hidden = false;
   $("cards").prepend(...cards.map((card) => card.view));
+  listed = [...cards, ...listed];
   enqueue(cards);
   cards[0].view.scrollIntoView({ block: "nearest" });
 }
 
 function enqueue(cards) {
-  for (const card of cards) {
-    card.state("waiting", "Waiting…");
-    card.part(".predictions").hidden = true;
-  }
+  for (const card of cards) card.state("waiting", "Waiting…");
   queue.push(...cards);
   if (!sending) sendQueue();
 }
 
 async function sendQueue() {
-  numDone = 0;
+  let numDone = 0;
+  $("again").hidden = true;
   while (queue.length) {
     sending = new AbortController();
     const cards = nextPart();
@@ -181,27 +164,30 @@ async function sendQueue() {
     $("progress-bar").value = numDone / total;
     await send(cards, sending.signal);
     numDone += cards.length;
-    $("announcement").textContent = numDone === 1 ? `${cards[0].label}: ${cards[0].said}` : `${images(numDone)} done.`;
+    const said = numDone === 1 ? `${cards[0].file.name}: ${cards[0].said}` : `${images(numDone)} done.`;
+    $("announcement").textContent = sending.signal.aborted ? "Cancelled." : said;
   }
   sending = null;
   $("progress").hidden = true;
+  const numOpen = listed.filter((card) => card.mayPass).length;
+  $("again").hidden = !numOpen;
+  $("again").textContent = `Try ${images(numOpen)} again`;
   refreshDrift();
 }
 
 function cancel() {
-  for (const card of queue.splice(0)) card.fail("Cancelled.", true);
+  for (const card of queue.splice(0)) card.state("open", "Cancelled.", true);
   sending?.abort();
 }
 
 /** Take the cards of the next request from the queue. */
 function nextPart() {
-  const maxFiles = Math.min(FILES_PER_REQUEST, model?.limits?.max_files ?? Infinity);
-  const maxBytes = Math.min(BYTES_PER_REQUEST, model?.limits?.max_bytes ?? Infinity);
+  const { max_files: maxFiles = Infinity, max_bytes: maxBytes = Infinity } = model?.limits ?? {};
   let count = 0;
   let bytes = 0;
-  while (count < Math.min(maxFiles, queue.length)) {
+  while (count < Math.min(FILES_PER_REQUEST, maxFiles, queue.length)) {
     bytes += queue[count].file.size + FORM_BYTES_PER_FILE;
-    if (count && bytes > maxBytes) break;
+    if (count && bytes > Math.min(BYTES_PER_REQUEST, maxBytes)) break;
     count += 1;
   }
   return queue.splice(0, count);
@@ -210,7 +196,8 @@ function nextPart() {
 async function send(cards, signal) {
   const limit = model?.limits?.max_bytes;
   if (cards[0].file.size + FORM_BYTES_PER_FILE > limit) {
-    cards[0].fail(`This file has ${megabytes(cards[0].file.size)}; the service takes ${megabytes(limit)} at most.`, false);
+    const [size, most] = [cards[0].file.size, limit].map((bytes) => `${(bytes / 1e6).toFixed(1)}${NBSP}MB`);
+    cards[0].state("failed", `This file has ${size}; the service takes ${most} at most.`);
     return;
   }
   const form = new FormData();
@@ -220,31 +207,29 @@ async function send(cards, signal) {
   });
   let answer;
   try {
-    answer = await json("/predict?top_n=5", { method: "POST", body: form, signal });
+    answer = await call("/predict?top_n=5", { method: "POST", body: form, signal });
   } catch (error) {
-    for (const card of cards) card.fail(error.message, error.mayPass);
+    for (const card of cards) card.state(signal.aborted ? "open" : "failed", error.message, error.mayPass);
     return;
   }
   if (answer.model.version !== model?.version) model = null; // the service has another one now; it is asked again
   for (const { file, predictions, error } of answer.results) {
-    if (error) cards[file].fail(error.message, false);
+    if (error) cards[file].state("failed", error.message);
     else cards[file].succeed(predictions);
   }
 }
 
 // Ways to give images
 
-const named = (files) => Array.from(files, (file) => [file, file.name || "Unnamed image"]);
-
 $("files").addEventListener("change", () => {
-  add(named($("files").files));
+  add([...$("files").files]);
   $("files").value = ""; // the same file may be chosen again
 });
 
 document.addEventListener("paste", (event) => {
-  const files = named(event.clipboardData.files);
+  const { files } = event.clipboardData;
   if (files.length) event.preventDefault();
-  add(files);
+  add([...files]);
 });
 
 const drags = (event) => event.dataTransfer.types.includes("Files");
@@ -263,13 +248,13 @@ document.addEventListener("drop", async (event) => {
   if (!drags(event)) return;
   event.preventDefault();
   document.body.classList.remove("dragging");
-  const items = Array.from(event.dataTransfer.items).filter((item) => item.kind === "file");
-  const files = await Promise.all(items.map((item) => {
+  const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+  const found = await Promise.all(items.map((item) => {
     const entry = item.webkitGetAsEntry();
     return entry?.isDirectory ? imagesIn(entry).catch(() => []) : item.getAsFile();
   }));
-  add(named(files.flat()));
-  $("files-problem").hidden = files.flat().length > 0;
+  add(found.flat());
+  $("files-problem").hidden = found.flat().length > 0;
 });
 
 /** The images in a folder, and in the folders that it holds. */
@@ -290,8 +275,14 @@ $("cancel").addEventListener("click", () => {
   $("results-heading").focus();
 });
 
+$("again").addEventListener("click", () => {
+  enqueue(listed.filter((card) => card.mayPass));
+  $("results-heading").focus();
+});
+
 $("clear").addEventListener("click", () => {
   cancel();
+  listed = [];
   $("cards").replaceChildren();
   $("results").hidden = true;
   $("announcement").textContent = "Results cleared.";
@@ -299,14 +290,13 @@ $("clear").addEventListener("click", () => {
 });
 
 async function showSamples() {
-  const { samples } = await json("/samples");
+  const { samples } = await call("/samples");
   const views = await Promise.all(samples.map(async ({ name, url }) => {
-    const blob = await (await call(url)).blob();
+    const label = `Sample of ${pretty(name).toLowerCase()}`;
+    const file = new File([await call(url, { as: "blob" })], label);
     const view = filled("sample-template", { span: pretty(name) });
-    const image = view.querySelector("img");
-    image.onload = image.onerror = () => URL.revokeObjectURL(image.src);
-    image.src = URL.createObjectURL(blob);
-    view.querySelector("button").addEventListener("click", () => add([[blob, `Sample of ${pretty(name).toLowerCase()}`]]));
+    show(view.querySelector("img"), file);
+    view.querySelector("button").addEventListener("click", () => add([file]));
     return view;
   }));
   $("sample-list").replaceChildren(...views);
@@ -350,7 +340,7 @@ function testRow({ name, kind, drifted, statistic, adjusted_p_value: p }) {
   return row;
 }
 
-function showDrift({ state: told, num_images: count, min_images: needed, alpha, tests = [] }) {
+function showDrift({ state: told, num_images: count = 0, min_images: needed = 0, alpha = 0, tests = [] }) {
   const state = told in DRIFT ? told : "unknown";
   const [word, text] = DRIFT[state];
   if ($("drift-state").dataset.state !== state) { // a screen reader repeats what is set again
@@ -360,12 +350,12 @@ function showDrift({ state: told, num_images: count, min_images: needed, alpha, 
     $("drift-text").textContent = text;
   }
   $("drift-progress").hidden = state !== "too_few";
-  $("drift-progress").value = state === "too_few" ? count / needed : 0;
+  $("drift-progress").value = count / Math.max(1, needed);
   const differing = tests.filter((test) => test.drifted).map((test) => test.name);
   const most = differing.length ? `Most of all: ${differing.slice(0, 3).join(", ")}. ` : "";
-  const compared = () => `${most}Compared: the newest ${images(count)}. Chance of a false alarm: ${percent(alpha)}.`;
-  const missing = () => `${count} of the ${images(needed)} that a comparison needs.`;
-  $("drift-note").textContent = { ok: compared, drift: compared, too_few: missing }[state]?.() ?? "";
+  const compared = `${most}The newest ${images(count)} were compared; the chance of a false alarm is ${percent(alpha)}.`;
+  const missing = `${count} of the ${images(needed)} that a comparison needs.`;
+  $("drift-note").textContent = { ok: compared, drift: compared, too_few: missing }[state] ?? "";
   $("drift-tests").hidden = !tests.length;
   $("drift-tests").querySelector("summary").textContent = `${differing.length} of ${tests.length} tests see a difference`;
   $("drift-tests").querySelector("tbody").replaceChildren(...tests.map(testRow));
@@ -385,7 +375,7 @@ let refreshing = false;
 let driftShown = "";
 
 async function refreshDrift() {
-  const drift = await json("/drift").catch(() => ({ state: "unknown" }));
+  const drift = await call("/drift").catch(() => ({ state: "unknown" }));
   const content = JSON.stringify(drift);
   if (content !== driftShown) showDrift(drift);
   driftShown = content;
@@ -397,7 +387,7 @@ async function refresh() {
   refreshing = true;
   try {
     if (!model) {
-      model = await json("/model");
+      model = await call("/model");
       showModel();
       await showSamples();
     }
