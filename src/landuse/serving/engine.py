@@ -40,8 +40,9 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
         options.log_severity_level = 3  # errors; what it warns of is for its developers
-        # With several lanes each thread's spare memory would stay with the arena: batches differ in size.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if num_threads == 1 else "1")
+        # A stranger's graph may name files to read weights from, which would be looked for in the current folder.
+        nowhere = str(folder / "weights-are-in-the-graph")
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", nowhere)
         path = folder / MODEL_FILE
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -54,16 +54,11 @@ function show(image, file) {
 
 // The service
 
-class Refused extends Error {
-  constructor(status, message) {
-    super(message);
-    this.mayPass = [0, 401, 408, 429, 503].includes(status); // 0: no answer at all
-  }
-}
+const refusal = (message, mayPass) => Object.assign(new Error(message), { mayPass });
 
 function lost({ name }) {
   const reason = "The service cannot be reached, or the file cannot be read any more.";
-  throw new Refused(0, name === "AbortError" ? "Cancelled." : reason);
+  throw refusal(name === "AbortError" ? "Cancelled." : reason, true);
 }
 
 /** What the service answers, read `as` json or blob. */
@@ -73,7 +68,8 @@ async function call(path, { as = "json", ...options } = {}) {
   if (response.ok) return response[as]().catch(lost);
   const answer = await response.json().catch(() => null);
   if (response.status === 401) askForKey(key);
-  throw new Refused(response.status, answer?.error?.message ?? `The service answered with status ${response.status}.`);
+  const message = answer?.error?.message ?? `The service answered with status ${response.status}.`;
+  throw refusal(message, [401, 408, 429, 503].includes(response.status));
 }
 
 const isLocked = () => !$("key").hidden && !sessionStorage.getItem(KEY);
@@ -82,7 +78,6 @@ function askForKey(refused) {
   if (refused !== sessionStorage.getItem(KEY)) return; // another one has been entered since
   sessionStorage.removeItem(KEY);
   $("key-problem").hidden = !refused;
-  if (!$("key").hidden) return;
   $("key").hidden = false;
   $("key-field").focus();
   showAccess();
@@ -205,13 +200,10 @@ async function send(cards, signal) {
     card.state("running", "Classifying…");
     form.append("file", card.file, `image${i}`); // what a file is called is nobody else's business
   });
-  let answer;
-  try {
-    answer = await call("/predict?top_n=5", { method: "POST", body: form, signal });
-  } catch (error) {
+  const answer = await call("/predict?top_n=5", { method: "POST", body: form, signal }).catch((error) => {
     for (const card of cards) card.state(signal.aborted ? "open" : "failed", error.message, error.mayPass);
-    return;
-  }
+  });
+  if (!answer) return;
   if (answer.model.version !== model?.version) model = null; // the service has another one now; it is asked again
   for (const { file, predictions, error } of answer.results) {
     if (error) cards[file].state("failed", error.message);
