@@ -22,6 +22,7 @@ SWITCHES = [
 ]  # fmt: skip
 PATIENCE_S = 30
 KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " ")}  # virtual key code, and the text that it types
+CTRL = 2
 CENTRE = """(() => {
     const element = document.querySelector(%s);
     element.scrollIntoView({ block: "center", behavior: "instant" });
@@ -128,6 +129,20 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **typed)
             self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
+    def paste(self, image: Path) -> None:
+        """Paste a PNG from the clipboard."""
+        content = base64.b64encode(image.read_bytes()).decode()
+        self.call("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        bytes_of_it = f'Uint8Array.from(atob("{content}"), (letter) => letter.charCodeAt(0))'
+        blob = f'new Blob([{bytes_of_it}], {{ type: "image/png" }})'
+        self.evaluate(f'navigator.clipboard.write([new ClipboardItem({{ "image/png": {blob} }})])')
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key="v", windowsVirtualKeyCode=86, modifiers=CTRL,
+                commands=["paste"] if kind == "keyDown" else [],
+            )  # fmt: skip
+
     def choose(self, selector: str, files: Sequence[Path]) -> None:
         """Choose files in an ``<input type=file>``."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
@@ -135,7 +150,7 @@ class Browser:
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     def drop(self, selector: str, files: Sequence[Path]) -> None:
-        """Drag files from outside the window onto an element."""
+        """Drag files or folders from outside the window onto an element."""
         x, y = self.evaluate(CENTRE % json.dumps(selector))
         data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):

@@ -70,9 +70,9 @@ def resident_mb(service: Running) -> float:
     return int(text.partition("RssAnon:")[2].split()[0]) / 1e3
 
 
-def send_mutated(service: Running, count: int, seed: int) -> dict[int, int]:
-    """How often each status, of requests and of images among others."""
-    statuses: dict[int, int] = {}
+def send_mutated(service: Running, count: int, seed: int) -> dict[str, int]:
+    """How many images were answered, and how many refused for which reason."""
+    statuses: dict[str, int] = {}
     contents = list(mutated(count, seed))
     with service.client() as client:
         for start in range(0, count, BATCH):
@@ -100,7 +100,7 @@ def test_many_mutated_images(exported: Path) -> None:
     with running(exported) as service:
         send_mutated(service, 2000, 1)
         before = resident_mb(service)
-        total: dict[int, int] = {}
+        total: dict[str, int] = {}
         for seed in range(2, 12):
             for code, number in send_mutated(service, 1000, seed).items():
                 total[code] = total.get(code, 0) + number

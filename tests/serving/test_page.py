@@ -3,15 +3,10 @@
 import base64
 import hashlib
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -23,10 +18,16 @@ from landuse.serving.artifact import REFERENCE_FILE, SAMPLES
 from landuse.serving.engine import Engine
 from landuse.serving.page import render
 from tests.serving.browser import CHROMIUM, Browser
+from tests.serving.running import running
 from tests.serving.tiny_model import COLOURS, picture, write_exported
 
-browser_test = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH")]
 CARDS = "#cards .result.done"
+Tested = TypeVar("Tested")
+
+
+def in_browser(test: Tested) -> Tested:
+    """Mark a function or class of tests."""
+    return pytest.mark.browser(pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH")(test))
 
 
 def noisy(name: str, seed: int) -> np.ndarray:
@@ -47,27 +48,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def serving(folder: Path, log: Path, *overrides: str, **environment: str) -> Iterator[str]:
-    """The address of a service, which ends with the block."""
-    line = [sys.executable, "-m", "landuse.serve", f"run={folder}", "serve.port=0", *overrides]
-    with log.open("w") as stderr:
-        process = subprocess.Popen(line, stderr=stderr, cwd=log.parent, env={**os.environ, **environment})
-    try:
-        deadline = time.monotonic() + 60
-        while not (ready := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield ready.group()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
 @pytest.fixture(scope="module")
-def service(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(exported, tmp_path_factory.mktemp("service") / "log") as address:
-        yield address
+def address(exported: Path) -> Iterator[str]:
+    """Of a service."""
+    with running(exported) as service:
+        yield service.address
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +63,12 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def browser(chromium: Browser, service: str) -> Iterator[Browser]:
+def browser(chromium: Browser, address: str) -> Iterator[Browser]:
     """The page, open and complete; whatever a test did there, it asked nobody else and had no problem."""
-    chromium.open(service)
-    chromium.wait_for("document.querySelectorAll('#sample-list button').length === 3")
+    open_page(chromium, address)
     yield chromium
     assert chromium.problems == []
-    assert {address for address in chromium.requests if not address.startswith((service, "data:", "blob:"))} == set()
+    assert {url for url in chromium.requests if not url.startswith((address, "data:", "blob:"))} == set()
 
 
 @pytest.fixture
@@ -98,6 +82,12 @@ def images(tmp_path: Path) -> Callable[..., list[Path]]:
         return files
 
     return make
+
+
+def open_page(browser: Browser, address: str, **appearance: Any) -> None:
+    """Open the page, and wait until the last part of it has come."""
+    browser.open(address, **appearance)
+    browser.wait_for("document.querySelectorAll('#sample-list button').length === 3")
 
 
 def cards(browser: Browser, count: int) -> list[str]:
@@ -127,9 +117,8 @@ def test_names_in_the_document_lead_somewhere() -> None:
     assert {script or markup for script, markup in used} <= set(identifiers)
 
 
+@in_browser
 class TestInTheBrowser:
-    pytestmark = browser_test
-
     def test_chosen_file_is_classified(self, browser: Browser, images: Callable[..., list[Path]]) -> None:
         browser.choose("#files", images(1))
         (card,) = cards(browser, 1)
@@ -149,9 +138,42 @@ class TestInTheBrowser:
         files = images(20)
         browser.drop("#drop", files)
         assert [card.split("\n")[0] for card in cards(browser, 20)] == [file.name for file in files]
-        assert len([address for address in browser.requests if "/predict" in address]) == 3
+        assert len([url for url in browser.requests if "/predict" in url]) == 3
         browser.click("#clear")
         assert browser.evaluate("document.querySelector('#results').hidden")
+
+    def test_dropped_folder_is_searched(
+        self, browser: Browser, images: Callable[..., list[Path]], tmp_path: Path
+    ) -> None:
+        inner = tmp_path / "survey" / "north"
+        inner.mkdir(parents=True)
+        for file in images(11):
+            file.rename(inner / file.name)
+        (inner.parent / "notes.txt").write_text("no image")
+        (empty := tmp_path / "empty").mkdir()
+        browser.drop("#drop", [inner.parent])
+        assert len(cards(browser, 11)) == 11
+        browser.drop("#drop", [empty])
+        browser.wait_for("!document.querySelector('#files-problem').hidden")
+
+    def test_pasted_image_is_classified(self, browser: Browser, images: Callable[..., list[Path]]) -> None:
+        browser.paste(images(1)[0])
+        assert "Field" in cards(browser, 1)[0]
+
+    def test_cancelled_images_can_be_sent_again(self, browser: Browser, images: Callable[..., list[Path]]) -> None:
+        slow = {"offline": False, "latency": 2000, "downloadThroughput": -1, "uploadThroughput": -1}
+        browser.call("Network.emulateNetworkConditions", **slow)
+        browser.choose("#files", images(20))
+        browser.wait_for("document.querySelector('#cards .running')")
+        browser.click("#cancel")
+        browser.wait_for("document.querySelectorAll('#cards .open').length === 20")
+        browser.wait_for("document.querySelector('#progress').hidden")
+        assert browser.text("#announcement") == "Cancelled."
+        browser.call("Network.emulateNetworkConditions", **slow | {"latency": 0})
+        assert browser.text("#again") == "Try 20 images again"
+        browser.click("#again")
+        assert len(cards(browser, 20)) == 20
+        browser.wait_for("document.querySelector('#again').hidden")
 
     def test_sample_is_a_button(self, browser: Browser) -> None:
         browser.click("#sample-list li:nth-child(3) button")
@@ -166,8 +188,10 @@ class TestInTheBrowser:
         assert len(browser.choosers) == 1
         browser.press("Tab", "Tab", "Enter")
         assert cards(browser, 1)[0].startswith("Sample of roof")
-        outline = browser.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline == "solid"
+        assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        browser.press("Tab", "Tab", " ")
+        assert browser.evaluate("document.querySelector('#results').hidden")
+        assert browser.evaluate("document.activeElement.id") == "files"
 
     def test_what_is_no_image_is_told_in_its_place(
         self, browser: Browser, images: Callable[..., list[Path]], tmp_path: Path
@@ -177,7 +201,7 @@ class TestInTheBrowser:
         browser.choose("#files", [*images(2), bad])
         assert len(cards(browser, 2)) == 2
         failed = browser.text("#cards .failed")
-        assert failed.startswith(f"No preview\n{bad.name}\n") or failed.startswith(f"{bad.name}\n")
+        assert bad.name in failed.split("\n")
         assert "not a readable image" in failed
         assert not browser.evaluate("Boolean(document.querySelector('#cards .failed .file-name *'))")
 
@@ -190,16 +214,16 @@ class TestInTheBrowser:
     def test_picture_that_browsers_do_not_show(self, browser: Browser, images: Callable[..., list[Path]]) -> None:
         browser.choose("#files", images(1, ".tif"))
         assert "Field" in cards(browser, 1)[0]
-        browser.wait_for("!document.querySelector('.preview span').hidden")
+        browser.wait_for("document.querySelector('.preview').innerText === 'No preview'")
 
     def test_model_is_described(self, browser: Browser) -> None:
-        assert re.fullmatch(r"landuse · fp32 · version [0-9a-f]{12} · 3 classes", browser.text("#model-line"))
-        assert "16 × 16 pixels" in browser.text("#facts")
+        assert browser.text("#model-line") == "Which of 3 classes an image shows, and how sure that is"
+        facts = browser.text("#facts")
+        assert "16 × 16 pixels" in facts and "fp32" in facts and re.search(r"\b[0-9a-f]{12}\b", facts)
         assert browser.evaluate("location.origin") in browser.evaluate("document.querySelector('#curl').textContent")
 
-    def test_page_fits_a_phone(self, browser: Browser, service: str, images: Callable[..., list[Path]]) -> None:
-        browser.open(service, width=320, height=640)
-        browser.wait_for("document.querySelectorAll('#sample-list button').length === 3")
+    def test_page_fits_a_phone(self, browser: Browser, address: str, images: Callable[..., list[Path]]) -> None:
+        open_page(browser, address, width=320, height=640)
         browser.choose("#files", images(2))
         assert len(cards(browser, 2)) == 2
         browser.click("#code summary")
@@ -209,20 +233,19 @@ class TestInTheBrowser:
             .map((one) => one.outerHTML)"""
         assert browser.evaluate(small) == []
 
-    def test_dark_where_the_system_is(self, browser: Browser, service: str) -> None:
+    def test_dark_where_the_system_is(self, browser: Browser, address: str) -> None:
         background = "getComputedStyle(document.body).backgroundColor"
         light = browser.evaluate(background)
-        browser.open(service, prefers_color_scheme="dark")
+        browser.open(address, prefers_color_scheme="dark")
         assert browser.evaluate(background) != light
 
-    def test_nothing_moves_for_those_who_asked(self, browser: Browser, service: str) -> None:
-        browser.open(service, prefers_reduced_motion="reduce")
-        browser.wait_for("document.querySelectorAll('#sample-list button').length === 3")
+    def test_nothing_moves_for_those_who_asked(self, browser: Browser, address: str) -> None:
+        open_page(browser, address, prefers_reduced_motion="reduce")
         browser.click("#sample-list button")
         cards(browser, 1)
         assert browser.evaluate("document.getAnimations().length") == 0
 
-    def test_policy_stops_what_others_put_into_the_page(self, browser: Browser, service: str) -> None:
+    def test_policy_stops_what_others_put_into_the_page(self, browser: Browser, address: str) -> None:
         browser.evaluate(
             "document.body.insertAdjacentHTML('beforeend', '<img src=/none onerror=\"window.broken = 1\">')"
         )
@@ -231,30 +254,38 @@ class TestInTheBrowser:
         assert browser.evaluate("window.broken") is None
         assert len([problem for problem in browser.problems if "Content Security Policy" in problem]) >= 2
         browser.problems.clear()
-        browser.requests[:] = [address for address in browser.requests if address.startswith(service)]
+        browser.requests[:] = [url for url in browser.requests if url.startswith(address)]
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH")
+@in_browser
 def test_drift_is_shown(chromium: Browser, exported: Path, tmp_path: Path) -> None:
-    with serving(exported, tmp_path / "log", "drift.window=60", "drift.min_images=30") as address:
-        chromium.open(address)
+    with running(exported, "drift.window=60", "drift.min_images=30") as service:
+        chromium.open(service.address)
         chromium.wait_for("document.querySelector('#drift-state').dataset.state === 'too_few'")
         assert "0 of the 30 images" in chromium.text("#drift-note")
+        alike = [tmp_path / f"{name}-{seed}.png" for seed in range(100, 110) for name in COLOURS]
+        for file in alike:
+            name, _, seed = file.stem.partition("-")
+            Image.fromarray(noisy(name, int(seed))).save(file)
+        chromium.choose("#files", alike)
+        chromium.wait_for("document.querySelector('#drift-state').dataset.state === 'ok'")
+        assert re.match(r"0 of \d+ tests see a difference", chromium.text("#drift-tests"))
         dark = tmp_path / "dark.png"
         Image.fromarray(picture("field") // 4).save(dark)
         chromium.choose("#files", [dark] * 32)
         chromium.wait_for("document.querySelector('#drift-state').dataset.state === 'drift'")
-        assert chromium.text("#drift-word") == "Drift"
-        assert re.search(r"differs\s+distance 1\.0, p < 0\.0001", chromium.text("#drift-tests"))
+        assert chromium.text("#drift-word") == "Drift found"
+        assert "Most of all: " in chromium.text("#drift-note") and "newest 60 images" in chromium.text("#drift-note")
+        assert re.match(r"\d+ of \d+ tests see a difference", chromium.text("#drift-tests"))
+        chromium.click("#drift-tests summary")
+        assert re.search(r"0\.\d\d\s+< 0\.0001", chromium.text("#drift-tests .differs"))
         assert chromium.problems == []
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH")
-def test_service_with_a_key(chromium: Browser, exported: Path, tmp_path: Path) -> None:
-    with serving(exported, tmp_path / "log", LANDUSE_API_KEY="open sesame".replace(" ", "-")) as address:
-        chromium.open(address)
+@in_browser
+def test_service_with_a_key(chromium: Browser, exported: Path) -> None:
+    with running(exported, LANDUSE_API_KEY="open-sesame") as service:
+        chromium.open(service.address)
         chromium.wait_for("!document.querySelector('#key').hidden")
         for key, accepted in (("wrong", False), ("open-sesame", True)):
             chromium.click("#key-field")
@@ -265,21 +296,45 @@ def test_service_with_a_key(chromium: Browser, exported: Path, tmp_path: Path) -
         chromium.click("#sample-list button")
         assert cards(chromium, 1)[0].startswith("Sample of field")
         assert "X-API-Key" in chromium.evaluate("document.querySelector('#curl').textContent")
-        assert httpx.get(f"{address}/model").status_code == 401
+        assert chromium.evaluate("document.querySelector('#metrics').hidden")  # a link cannot show a key
+        assert all("status of 401" in problem for problem in chromium.problems)
+        expected = {"/": 200, "/docs": 200, "/openapi.json": 200, "/model": 401, "/samples/0": 401, "/metrics": 401}
+        assert {path: httpx.get(service.address + path).status_code for path in expected} == expected
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH")
-def test_service_that_has_gone(
+@in_browser
+def test_file_beyond_the_limit_is_not_sent(
     chromium: Browser, exported: Path, tmp_path: Path, images: Callable[..., list[Path]]
 ) -> None:
-    with serving(exported, tmp_path / "log") as address:
-        chromium.open(address)
-        chromium.wait_for("document.querySelectorAll('#sample-list button').length === 3")
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(2_000_000))
+    with running(exported, "serve.max_bytes=1000000") as service:
+        open_page(chromium, service.address)
+        chromium.choose("#files", [*images(1), large])
+        assert len(cards(chromium, 1)) == 1
+        chromium.wait_for("document.querySelector('#cards .failed')")
+        assert "This file has 2.0 MB; the service takes 1.0 MB at most." in chromium.text("#cards .failed")
+        assert len([url for url in chromium.requests if "/predict" in url]) == 1
+        assert chromium.problems == []
+
+
+@in_browser
+def test_documentation_needs_no_other_site(chromium: Browser, address: str) -> None:
+    chromium.open(f"{address}/docs")
+    chromium.wait_for("document.querySelectorAll('.opblock').length > 5")
+    assert "/predict" in chromium.text(".swagger-ui")
+    assert {url for url in chromium.requests if not url.startswith((address, "data:"))} == set()
+    assert chromium.problems == []
+
+
+@in_browser
+def test_service_that_has_gone(chromium: Browser, exported: Path, images: Callable[..., list[Path]]) -> None:
+    with running(exported) as service:
+        open_page(chromium, service.address)
     chromium.choose("#files", images(1))
     chromium.wait_for("document.querySelector('#cards .failed')")
     assert "cannot be reached" in chromium.text("#cards .failed")
     chromium.wait_for("document.querySelector('#drift-state').dataset.state === 'unknown'")
-    with serving(exported, tmp_path / "log", f"serve.port={address.rpartition(':')[2]}"):
-        chromium.click("#cards .again")
+    with running(exported, f"serve.port={service.port}"):
+        chromium.click("#again")
         assert "Field" in cards(chromium, 1)[0]

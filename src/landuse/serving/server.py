@@ -14,6 +14,7 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from landuse.allocator import return_freed_memory
 from landuse.config.schema import Config
 from landuse.errors import UserError
 from landuse.serving import logs
@@ -43,6 +44,7 @@ def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> Non
     api_key = os.environ.get("LANDUSE_API_KEY") or None
     listener = _listen(settings.host, port_of(settings.port))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return_freed_memory()
     num_lanes = settings.lanes or num_cores()
     service = Service(folder, settings, config.drift, num_lanes, api_key is not None, find)
     tracer = make_tracer(settings.traces, {"service.name": settings.name, "service.version": service.release})

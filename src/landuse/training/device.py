@@ -1,11 +1,9 @@
 """How the arithmetic is done: device, precision, memory layout, allocator. Decided once, printed, recorded."""
 
 import contextlib
-import ctypes
 import logging
 import os
 import platform
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landuse.allocator import keep_freed_memory
 from landuse.config.schema import HardwareConfig
 from landuse.errors import UserError
 
@@ -179,22 +178,6 @@ def _set_switches(runtime: Runtime, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's own condition for determinism
         # Filling fresh memory costs a pass per tensor and helps only code that reads what it never wrote.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory instead of returning each large block to the kernel and faulting it in again.
-
-    Training the default CNN ran 1.5 to 3 times faster with it and its peak memory rose by about half (2 cores of an AMD
-    EPYC virtual machine, torch 2.15).
-
-    Returns:
-        Whether the C library took the request; only glibc knows it.
-    """
-    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
-        return False
-    m_trim_threshold, m_mmap_max = -1, -4  # from glibc's malloc.h
-    libc = ctypes.CDLL("libc.so.6")
-    return bool(libc.mallopt(m_mmap_max, 0) and libc.mallopt(m_trim_threshold, 2**31 - 1))
 
 
 def device_name(device: torch.device) -> str:

@@ -44,6 +44,7 @@ function filled(template, texts) {
   return view;
 }
 
+/** Let an image element show a file. */
 function show(image, file) {
   image.onload = image.onerror = ({ type }) => {
     URL.revokeObjectURL(image.src);
