@@ -9,7 +9,7 @@ from pathlib import Path
 RUN_FILES = [
     "checkpoints/best.pt", "checkpoints/last.pt", "checkpoints/previous.pt", "config.yaml", "figures/curves.csv",
     "figures/curves.png", "metrics.jsonl", "model/README.md", "model/model.json", "model/model.safetensors",
-    "provenance.json", "report.html", "summary.json", "train.log",
+    "model/reference.safetensors", "provenance.json", "report.html", "summary.json", "train.log",
 ]  # fmt: skip
 
 ONE_BY_ONE = """

@@ -28,9 +28,10 @@ ALLOWED = {
     "config": {"hydra", "omegaconf", "landuse.models"},
     "data": {"numpy", "torch", "landuse.cloud", "landuse.config", "landuse.page"},
     "models": {"torch", "torchvision", "landuse.config"},
-    "training": {"numpy", "torch", "landuse.config", "landuse.data", "landuse.models", "landuse.evaluation"},
-    "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config", "landuse.page"},
-    "monitoring": {"numpy", "landuse.config"},
+    "training": {"numpy", "torch"}
+    | {f"landuse.{name}" for name in ("config", "data", "models", "monitoring", "evaluation")},
+    "evaluation": {"numpy", "matplotlib", "omegaconf", "landuse.config", "landuse.monitoring", "landuse.page"},
+    "monitoring": {"numpy", "matplotlib", "landuse.config", "landuse.page"},
     "exporting": {"numpy", "onnx", "onnxruntime", "torch"}
     | {f"landuse.{name}" for name in ("config", "data", "models", "monitoring", "evaluation", "training", "serving")},
     "serving": {"numpy", "fastapi", "onnxruntime", "uvicorn"}

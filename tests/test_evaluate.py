@@ -165,3 +165,19 @@ def test_evaluate_refuses_a_damaged_run(command, tiny, tmp_path: Path) -> None:
     done = command("evaluate")
     assert done.status == 2
     assert "has no model.safetensors" in done.err
+
+
+def test_robustness(command, tiny, tmp_path: Path) -> None:
+    assert command("train", *tiny).status == 0
+    done = command("evaluate", "robustness=true")
+    assert done.status == 0, done.err
+    run = tmp_path / "outputs/latest"
+    result, evaluation = load(run / "robustness.json"), load(run / "evaluation.json")
+    assert (result["clean"], result["num_images"]) == (evaluation["accuracy"], 12)
+    assert result["model_fingerprint"] == evaluation["model_fingerprint"]
+    assert {len(values) for values in result["accuracy"].values()} == {5}
+    assert all(name in done.err for name in result["accuracy"])
+    assert (run / "figures/robustness.png").is_file() and "Robustness" in (run / "report.html").read_text()
+    done = command("evaluate", "robustness=true", "evaluation.split=val")
+    assert done.status == 0, done.err
+    assert load(run / "robustness-val.json")["split"] == "val" and load(run / "robustness.json") == result

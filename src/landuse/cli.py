@@ -52,6 +52,7 @@ CURES = {
     "predict": "choose another file with predict.output=PATH",
     "drift": "run it in another folder",
 }
+SIZES = {"predict": "batch_size", "serve": "max_pixels", "drift": "window"}  # what memory grows with
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 # Of several processes, torchrun ends the others as soon as one has ended, so whoever has more to say must be first.
 WAIT_FOR_THE_FIRST_S, WAIT_FOR_THE_CAUSE_S = 10, 20
@@ -221,10 +222,12 @@ def _problem_of_place(error: BaseException | None, command: str) -> str | None:
         if any(text in str(error) for text in DISK_IS_FULL):
             return f"While writing: No space left on device. {cure}"
         if isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY_IS_FULL):
+            reason = (str(error).splitlines() or ["no room"])[0][:200]
+            if command in ("predict", "serve", "drift"):
+                return f"Out of memory ({reason}). Lower {command}.{SIZES[command]}, or end other programs."
             return (
-                f"Out of memory ({(str(error).splitlines() or ['no room'])[0][:200]}). Lower trainer.batch_size or "
-                "data.image_size, or end other programs; a run goes on from its last checkpoint with "
-                "hydra.run.dir=<its folder> trainer.resume=auto."
+                f"Out of memory ({reason}). Lower trainer.batch_size or data.image_size, or end other programs; a run "
+                "goes on from its last checkpoint with hydra.run.dir=<its folder> trainer.resume=auto."
             )
         error = error.__cause__ or error.__context__
     return None

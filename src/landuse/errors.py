@@ -40,6 +40,10 @@ class DifferentError(FailureError):
     """A run that was repeated came out different. Neither a mistake nor a failure of the program: it is the answer."""
 
 
+class DriftError(FailureError):
+    """Images are not like those that a model was validated on. Neither a mistake nor a failure: it is the answer."""
+
+
 class SweepFailedError(FailureError):
     """More trials of a sweep failed than it allows. The message is for people; the failures are on record."""
 

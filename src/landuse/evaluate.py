@@ -1,5 +1,6 @@
 """python -m landuse.evaluate: open the test split, measure the exported model, write figures and report."""
 
+import dataclasses
 import logging
 import math
 import time
@@ -18,6 +19,11 @@ from landuse.tracking.artifacts import is_fetched
 from landuse.tracking.mirror import send
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from landuse.data.pack import Pack, PackedSplit
     from landuse.evaluation.predictions import Predictions
     from landuse.models.export import LoadedModel
@@ -154,8 +160,18 @@ def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -
         "seconds": seconds,
         "images_per_second": len(split) / seconds,
     }
+    suffix = _suffix(config, pack, split, model)
+
+    def predict(others: "NDArray[np.uint8]") -> "NDArray[np.float64]":
+        labels = split.labels[: len(others)]  # which nobody looks at
+        return predictor.probabilities(
+            placed, Images(dataclasses.replace(split, images=others, labels=labels), runtime)
+        )
+
     try:
-        _write(result, split, predictions, folder, _suffix(config, pack, split, model))
+        _write(result, split, predictions, folder, suffix)
+        if config.evaluation.robustness:
+            _measure_robustness(result, split, predict, folder, suffix)
     except OSError as error:
         raise UserError(
             f"{folder} could not take all results ({error.strerror or error}): its files may be of this and of an"
@@ -188,6 +204,27 @@ def _write(result: dict[str, Any], split: "PackedSplit", predictions: "Predictio
     )  # fmt: skip
     log.info("result      %s", folder / f"evaluation{suffix}.json")
     log.info("report      %s", page)
+
+
+def _measure_robustness(
+    result: dict[str, Any],
+    split: "PackedSplit",
+    predict: "Callable[[NDArray[np.uint8]], NDArray[np.float64]]",
+    folder: Path,
+    suffix: str,
+) -> None:
+    from landuse.evaluation import figures
+    from landuse.evaluation.report import report_run
+    from landuse.evaluation.robustness import NUM_PASSES, measure
+
+    log.info("robustness  about %.0f s, at the speed of the evaluation", NUM_PASSES * result["seconds"])
+    measured = measure(split.images, split.labels, result["accuracy"], predict)
+    of = ("split", "test_time_augmentation", "image_size", "data_fingerprint", "split_fingerprint", "model_fingerprint")
+    write_json(folder / f"robustness{suffix}.json", {**measured, **{key: result[key] for key in of}})
+    if not suffix:
+        figures.robustness(measured, folder / "figures" / "robustness.png")
+    report_run(folder)
+    log.info("robustness  %s", folder / f"robustness{suffix}.json")
 
 
 def _suffix(config: Config, pack: "Pack", split: "PackedSplit", model: "LoadedModel") -> str:

@@ -16,6 +16,7 @@ from landuse.serving.artifact import DESCRIPTION_FILE, LARGEST_DESCRIPTION
 log = logging.getLogger(__name__)
 
 EXPORT = "export"
+STDERR = 2  # for the export's words: stdout carries predictions
 
 
 def find_exported(config: Config) -> Path:
@@ -41,7 +42,7 @@ def find_exported(config: Config) -> Path:
         )
     log.info("%s has no export %s of its present weights yet; making it", run, config.variant)
     line = [sys.executable, "-m", "landuse.export", typed("run", str(run)), f"export.variants=[{config.variant}]"]
-    finished = subprocess.run([*line, "export.measure=false"], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    finished = subprocess.run([*line, "export.measure=false"], stdin=subprocess.DEVNULL, stdout=STDERR, check=False)
     if finished.returncode == 2:
         raise UserError("The model could not be exported, for the reason above.")
     if finished.returncode or not is_current(folder, run):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from landuse import progress
 from landuse.cli import Invocation, leave, run_command
 from landuse.config.schema import Config
+from landuse.config.validate_service import validate_predict
 from landuse.errors import FailureError, UserError, printable
 from landuse.exports import find_exported
 from landuse.files import replacing
@@ -53,6 +54,7 @@ def predict(config: Config, _call: Invocation) -> None:
         UserError: there is no such run or no image, or the output cannot be written there.
         FailureError: none of the files could be used.
     """
+    validate_predict(config)
     logs.to_stderr(config.log)
     output = None if config.predict.output is None else Path(config.predict.output)
     if output is not None and output.exists() and not output.is_file():
@@ -86,9 +88,8 @@ def predict(config: Config, _call: Invocation) -> None:
     if not num_used:
         raise FailureError(f"None of the {len(paths):,} files could be used, see above.")
     seconds = time.perf_counter() - started
-    log.info("%s images in %.1f s, %.0f a second", f"{num_used:,}", seconds, len(paths) / seconds)
-    if num_used < len(paths):
-        log.warning("%s of %s files could not be used, see above", f"{len(paths) - num_used:,}", f"{len(paths):,}")
+    text = f"predicted {num_used:,} of {len(paths):,} files in {seconds:.1f} s, {len(paths) / seconds:.0f} a second"
+    log.log(logging.INFO if num_used == len(paths) else logging.WARNING, text)
 
 
 def _results(batch: "Batch", classes: Sequence[str], top_n: int) -> list[Result]:

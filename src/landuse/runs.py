@@ -34,9 +34,9 @@ WHERE_NOT_WHAT = (
 # In a run that goes on: how long, and on which machine.
 MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware.")
 RUN_FILES = (
-    "checkpoints", "model", "export", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json", "provenance.json",
-    "scores.json", "evaluation*.json", "evaluations.jsonl", "predictions*.csv", "report.html", "train.log",
-    "train.rank*.log", "evaluate.log", "tracking.log", "wandb.json", "wandb",
+    "checkpoints", "model", "export", "figures", "profile", "config.yaml", "metrics.jsonl", "summary.json",
+    "provenance.json", "scores.json", "evaluation*.json", "robustness*.json", "evaluations.jsonl", "predictions*.csv",
+    "report.html", "train.log", "train.rank*.log", "evaluate.log", "tracking.log", "wandb.json", "wandb",
 )  # fmt: skip
 
 

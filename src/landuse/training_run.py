@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from landuse.data.pack import Pack
+    from landuse.training.device import Runtime
     from landuse.training.loop import Trainer
     from landuse.training.observer import Observers
 
@@ -148,10 +149,12 @@ def _run(
     if call.command == "train" and not is_trial():
         runs.point_latest(Path(config.outputs), folder)
     with mirroring(config, folder, call.command, is_new=trainer.state.global_step == 0):
-        return _fit(trainer, observers, config, pack, call)
+        return _fit(trainer, observers, config, pack, runtime, call)
 
 
-def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack", call: Call) -> dict[str, Any]:
+def _fit(
+    trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack", runtime: "Runtime", call: Call
+) -> dict[str, Any]:
     """Train, and leave behind what a run folder has, however it ends."""
     from landuse.tracking.console import Console
     from landuse.tracking.metrics_file import MetricsFile
@@ -170,7 +173,7 @@ def _fit(trainer: "Trainer", observers: "Observers", config: Config, pack: "Pack
     try:
         with console, stopping_after_a_step(trainer), profiled(config.trainer.profile, folder / "profile"):
             trainer.fit()
-        _export(config, pack, trainer, folder)
+        _export(config, pack, trainer, runtime, folder)
         status = "completed"
     except (Interrupted, KeyboardInterrupt):
         status = "interrupted"
@@ -264,13 +267,18 @@ def _checkpoint_of(trainer: "Trainer", config: Config, folder: Path) -> Path | N
     return path
 
 
-def _export(config: Config, pack: "Pack", trainer: "Trainer", folder: Path) -> None:
+def _export(config: Config, pack: "Pack", trainer: "Trainer", runtime: "Runtime", folder: Path) -> None:
     from landuse.models.export import save_model
+    from landuse.monitoring import reference
+    from landuse.training.reference import reference_of
 
+    model = trainer.load_best()
     save_model(
-        folder / "model", trainer.load_best(), config.model, pack.classes, pack.image_size, pack.mean, pack.std,
+        folder / "model", model, config.model, pack.classes, pack.image_size, pack.mean, pack.std,
         {"data": pack.name, "data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint},
     )  # fmt: skip
+    drift = reference_of(model, pack, runtime, config.trainer.batch_size)
+    reference.save(folder / "model" / reference.FILE, drift)
 
 
 def _summary(

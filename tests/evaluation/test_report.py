@@ -245,6 +245,39 @@ def test_evaluation_that_contradicts_itself_is_refused(run_dir: Path, changes: d
         write_report(run_dir)
 
 
+ROBUSTNESS = {
+    "num_images": 420, "clean": 0.936, "severities": [1, 2], "accuracy": {"blur": [0.869, 0.674], HOSTILE: [0.9, 0.8]},
+    "mean": [0.884, 0.737], "mean_accuracy": 0.811, "split": "test", "test_time_augmentation": True,
+    "model_fingerprint": "beef",
+}  # fmt: skip
+
+
+def test_robustness_is_shown_where_it_was_measured(run_dir: Path) -> None:
+    assert "Robustness" not in Page(write_report(run_dir)).text
+    write_json(run_dir / "robustness.json", ROBUSTNESS)
+    Image.new("L", (40, 20)).save(run_dir / "figures/robustness.png")
+    page = Page(write_report(run_dir))
+    for text in ("93.6 % as they are", "81.1 % in the mean", "severity 2", "67.4 %", "73.7 %", HOSTILE, "symmetries"):
+        assert text in page.text
+    assert "#robustness" in [link["href"] for link in page.attributes("a")]
+    assert "Further figures" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": [0.5]}, "no table of accuracies"),
+        ({"accuracy": {"blur": 0.5}}, "no table of accuracies"),
+        ({"severities": [1, "2"]}, "no table of accuracies"),
+        ({"clean": None}, "'clean' has the unexpected value"),
+    ],
+)
+def test_robustness_that_is_none_is_refused(run_dir: Path, changes: dict[str, Any], message: str) -> None:
+    write_json(run_dir / "robustness.json", {**ROBUSTNESS, **changes})
+    with pytest.raises(ReportError, match=message):
+        write_report(run_dir)
+
+
 def test_no_run_folder_at_all(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="there is no run folder"):
         write_report(tmp_path / "nowhere")

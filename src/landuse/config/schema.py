@@ -240,7 +240,7 @@ class PredictConfig:
     output: str | None = None  # a file; null: stdout
     top_n: int = 1  # classes an image, the most probable first
     batch_size: int = 32  # images per forward pass
-    num_workers: int | None = None  # threads that decode; null: one a core
+    num_workers: int | None = None  # threads that decode and predict; null: one a core
 
 
 @dataclass

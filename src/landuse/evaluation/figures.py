@@ -1,6 +1,7 @@
 """The figures of a run, drawn from plain data into PNG files."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from landuse.page.drawing import (
     MUTED,
     ORANGE,
     ORANGE_TEXT,
+    PURPLE,
     SKY,
     WIDTH,
     drawing,
@@ -25,6 +27,8 @@ from landuse.page.drawing import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from landuse.evaluation.robustness import Robustness
 
 MAX_MISTAKES = 12
 MAX_NUMBERS = 800  # printed in a confusion matrix; more would be slow, large and unread
@@ -157,6 +161,22 @@ def per_class(scores: Mapping[str, ClassReport], path: Path) -> None:
         for row, (_, report) in enumerate(ordered):
             axes.text(1.04, row, str(report["support"]), va="center", fontsize=8, color=MUTED)
         axes.text(1.04, len(ordered) - 0.3, "n", va="bottom", fontsize=8, color=MUTED)
+
+
+def robustness(result: "Robustness", path: Path) -> None:
+    """Draw accuracy by severity, from 0 (the images as they are) on, for each corruption and as their mean."""
+    severities = [0, *result["severities"]]
+    styles = [(colour, dash) for dash in ("-", "--") for colour in (BLUE, ORANGE, GREEN, SKY, PURPLE)]
+    with drawing(path, WIDTH, 3.6) as figure:
+        axes = figure.subplots()
+        axes.set_title("Accuracy on corrupted images")
+        for (name, values), (colour, dash) in zip(result["accuracy"].items(), cycle(styles)):
+            axes.plot(severities, [result["clean"], *values], dash, color=colour, marker="o", markersize=3, label=name)
+        axes.plot(severities, [result["clean"], *result["mean"]], color=INK, linewidth=3, label="mean")
+        axes.set(xlabel="severity", ylim=(0, 1.02))
+        axes.set_xticks(severities)
+        percent_axis(axes.yaxis)
+        figure.legend(loc="outside right center")
 
 
 def mistakes(

@@ -1,1 +1,1 @@
-"""From a trained model to what serves it: ONNX graphs, smaller ones, and the proof that they answer as the model does."""
+"""From a trained model to what serves it: ONNX graphs, smaller ones, and the proof that they answer as it does."""

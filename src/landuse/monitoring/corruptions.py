@@ -64,7 +64,7 @@ def resolution(images: Images, severity: int, rng: np.random.Generator) -> Image
     """Reduced to this share of the side and enlarged again, as of a sensor with larger pixels on the ground."""
     side = images.shape[1]
     reduced = max(1, round((0.9, 0.8, 0.7, 0.6, 0.5)[severity - 1] * side))
-    return _each(images, lambda image: image.resize((reduced, reduced), Image.Resampling.BOX).resize((side, side)))
+    return _each(images, lambda image: image.resize((reduced, reduced)).resize((side, side)))
 
 
 Corruption = Callable[[Images, int, np.random.Generator], Images]

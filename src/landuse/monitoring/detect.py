@@ -31,8 +31,8 @@ def compare(reference: Reference, rows: Rows, alpha: float, min_images: int = 1)
     Returns:
         Plain values for JSON: ``state`` (ok, drift or too_few), ``num_images``, ``min_images``, ``alpha``, and
         ``tests``, the smallest p-value first, each with ``name``, ``kind`` (image, feature, confidence or classes),
-        ``statistic`` (largest distance of the distribution functions, 0..1; of the classes chi-square), ``p_value``,
-        ``adjusted_p_value`` and ``drifted``.
+        ``statistic`` (largest distance of the distribution functions, 0..1; of the classes chi-square), ``before`` and
+        ``now`` (medians; of the classes None), ``p_value``, ``adjusted_p_value`` and ``drifted``.
     """
     num_images = len(rows.confidence)
     result = {"state": "too_few", "num_images": num_images, "min_images": min_images, "alpha": alpha, "tests": []}
@@ -49,7 +49,8 @@ def compare(reference: Reference, rows: Rows, alpha: float, min_images: int = 1)
 def _tests(reference: Reference, rows: Rows) -> Iterator[dict[str, Any]]:
     for kind, name, before, now in columns(reference, rows):
         distance = ks_distance(before, now)
-        yield _test(kind, name, distance, ks_p_value(distance, len(before), len(now)))
+        medians = [float(np.median(sample)) for sample in (before, now)]
+        yield _test(kind, name, distance, ks_p_value(distance, len(before), len(now)), *medians)
     counts = [np.bincount(one.predicted, minlength=reference.num_classes) for one in (reference.rows, rows)]
     statistic, freedom = homogeneity(*counts)
     yield _test("classes", "predicted classes", statistic, chi2_p_value(statistic, freedom))
@@ -65,8 +66,10 @@ def columns(reference: Reference, rows: Rows) -> Iterator[tuple[str, str, NDArra
     yield "confidence", "confidence", reference.rows.confidence, rows.confidence
 
 
-def _test(kind: str, name: str, statistic: float, p_value: float) -> dict[str, Any]:
-    return {"name": name, "kind": kind, "statistic": statistic, "p_value": p_value}
+def _test(
+    kind: str, name: str, statistic: float, p_value: float, before: float | None = None, now: float | None = None
+) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "statistic": statistic, "before": before, "now": now, "p_value": p_value}
 
 
 def ks_distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:

@@ -3,6 +3,7 @@
 A reference is saved beside the model as one safetensors file. It may come from a stranger, so all of it is checked.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +18,14 @@ from landuse.errors import UserError
 from landuse.files import open_regular, replacing
 from landuse.monitoring.statistics import NAMES, image_statistics
 
-FORMAT, FORMAT_VERSION = "landuse-reference", "1"
+FILE = "reference.safetensors"  # its name beside a model
+FORMAT, FORMAT_VERSION = "landuse-reference", 1
 MOST_ROWS = 2000  # images of a reference
 MOST_FITTED, LEAST_FITTED = 500, 20  # images that the components are fitted to, at most and at least
+ENOUGH = MOST_ROWS + MOST_FITTED  # images; of more a part is chosen
 COMPONENTS = 8  # of the features
 LARGEST_FILE = 50_000_000  # bytes; 2000 rows, and components of a million features
+READ_AT_ONCE = 64  # images of a memory map
 SEED = 0
 CURE = "Export the run again (python -m landuse.export run=PATH), or copy the whole folder again."
 
@@ -99,23 +103,24 @@ def make_reference(
     kept = np.sort(kept[:MOST_ROWS])
     centre, components = _principal(features[fitted])
     projected = _projected(features[kept], centre, components)
-    rows = _rows(image_statistics(images[kept]), projected, probabilities[kept])
+    statistics = [image_statistics(images[rows]) for rows in np.array_split(kept, -(-len(kept) // READ_AT_ONCE))]
+    rows = _rows(np.concatenate(statistics), projected, probabilities[kept])
     return Reference(rows, centre, components, probabilities.shape[1], split)
 
 
 def save(path: Path, reference: Reference) -> None:
     """Write a reference, which replaces an older file at once."""
     tensors = reference.rows._asdict() | {"centre": reference.centre, "components": reference.components}
-    metadata = {
-        "format": FORMAT,
+    about = {
         "format_version": FORMAT_VERSION,
-        "statistics": ",".join(NAMES),
-        "num_classes": str(reference.num_classes),
+        "statistics": NAMES,
+        "num_classes": reference.num_classes,
         "split": reference.split,
     }
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(contiguous, metadata))
+        # One entry, because several would come in an order of chance.
+        temporary.write_bytes(safetensors.numpy.save(contiguous, {FORMAT: json.dumps(about)}))
 
 
 def load(path: Path, num_classes: int | None = None, num_features: int | None = None) -> Reference:
@@ -139,7 +144,7 @@ def load(path: Path, num_classes: int | None = None, num_features: int | None = 
         _require(num_features in (None, len(reference.centre)), "it is of a model with other features")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing, and without it drift cannot be told. {CURE}") from error
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} is no reference for drift ({problem}). {CURE}") from error
     return reference
@@ -173,11 +178,13 @@ def _rows(statistics: NDArray[np.float32], projected: NDArray[np.float32], proba
 
 
 def _parse(metadata: dict[str, str], tensors: dict[str, NDArray[Any]]) -> Reference:
-    _require(metadata.get("format") == FORMAT, f"this is not the format '{FORMAT}'")
-    _require(metadata["format_version"] == FORMAT_VERSION, f"this program reads format_version {FORMAT_VERSION}")
-    _require(metadata["statistics"] == ",".join(NAMES), "its statistics are those of another version")
-    num_classes = int(metadata["num_classes"])
-    _require(num_classes >= 2, "num_classes must be 2 or more")
+    _require(FORMAT in metadata, f"this is not the format '{FORMAT}'")
+    about = json.loads(metadata[FORMAT])
+    _require(about["format_version"] == FORMAT_VERSION, f"this program reads format_version {FORMAT_VERSION}")
+    _require(about["statistics"] == list(NAMES), "its statistics are those of another version")
+    num_classes, split = about["num_classes"], about["split"]
+    _require(type(num_classes) is int and num_classes >= 2, "num_classes must be 2 or more")
+    _require(isinstance(split, str), "split must be text")
     _require(tensors.keys() == {*Rows._fields, "centre", "components"}, f"its tensors are {', '.join(sorted(tensors))}")
     for name, tensor in tensors.items():
         expected = np.int64 if name == "predicted" else np.float32
@@ -195,7 +202,7 @@ def _parse(metadata: dict[str, str], tensors: dict[str, NDArray[Any]]) -> Refere
     _require(1 <= n <= MOST_ROWS and num_components <= COMPONENTS, "it has no rows, or too many rows or components")
     _require(rows.predicted.min() >= 0 and rows.predicted.max() < num_classes, "predicted names no class")
     _require(rows.confidence.min() >= 0 and rows.confidence.max() <= 1.001, "confidence must lie between 0 and 1")
-    return Reference(rows, centre, components, num_classes, metadata["split"])
+    return Reference(rows, centre, components, num_classes, split)
 
 
 def _require(condition: bool, otherwise: str) -> None:

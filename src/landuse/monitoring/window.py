@@ -43,10 +43,17 @@ class Window:
         It is computed when it is asked for and images have been added since.
         """
         with self._asking:
-            with self._adding:
-                num_added = self._num_added
-                rows = Rows(*[kept[:num_added].copy() for kept in self._kept])
+            num_added, rows = self._snapshot()
             if num_added != self._num_compared:
                 result = compare(self._reference, rows, self._alpha, self._min_images)
                 self._result, self._num_compared = result | {"window": self._size}, num_added
             return self._result
+
+    def rows(self) -> Rows:
+        """What is remembered, in no particular order."""
+        return self._snapshot()[1]
+
+    def _snapshot(self) -> tuple[int, Rows]:
+        """Images that were ever added, and the rows that are kept of them."""
+        with self._adding:
+            return self._num_added, Rows(*[kept[: self._num_added].copy() for kept in self._kept])

@@ -129,7 +129,7 @@ class Service:
         engine = Engine(folder, self.settings.threads, self.settings.max_batch)
         window = None
         if (folder / REFERENCE_FILE).is_file():
-            reference = load(folder / REFERENCE_FILE)
+            reference = load(folder / REFERENCE_FILE, len(engine.model.classes), engine.num_features)
             window = Window(reference, self._drift.window, self._drift.min_images, self._drift.alpha)
         else:
             event("drift is not watched", {"reason": f"the export has no {REFERENCE_FILE}"}, logging.WARNING)

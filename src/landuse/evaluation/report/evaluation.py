@@ -1,4 +1,4 @@
-"""The section that tells how good the model is, class by class."""
+"""The sections that tell how good the model is: class by class, and on corrupted images."""
 
 from landuse.config.overrides import typed
 from landuse.evaluation.report.files import Evaluation, RunFiles
@@ -28,6 +28,31 @@ def evaluation(run: RunFiles) -> Html:
         tag("div", _reliability(run, record), _per_class(run, record), class_="pair"),
         _classes(record),
         _mistakes(run),
+    )
+
+
+def robustness(run: RunFiles) -> Html:
+    """Figure and table of the accuracy on corrupted images; nothing where that was not measured."""
+    record = run.robustness
+    if record is None:
+        return Html()
+    views = ", averaged over the eight symmetries," if record["test_time_augmentation"] else ""
+    text = (
+        f"Accuracy on {record['num_images']:,} images of the {record['split']} split{views} after each corruption, by "
+        f"its severity: {percent(record['clean'])} as they are, {percent(record['mean_accuracy'])} in the mean over "
+        "corruptions and severities."
+    )
+    alt = f"Accuracy by severity of {len(record['accuracy'])} corruptions. The numbers are in the table that follows."
+    rows = [
+        tag("tr", tag("th", name, scope="row"), *(number_cell(percent(value)) for value in values))
+        for name, values in [*record["accuracy"].items(), ("mean", record["mean"])]
+    ]
+    return section(
+        "robustness",
+        "Robustness",
+        tag("p", text, class_="muted"),
+        figure(run.figures.get("robustness"), alt, "The thick line is the mean over the corruptions."),
+        table(None, ["corruption", *(f"severity {severity}" for severity in record["severities"])], rows, 1),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from landuse.errors import UserError
 from landuse.evaluation.metrics import Summary
+from landuse.evaluation.robustness import Robustness
 from landuse.files import MAX_DEPTH, open_regular, parse_yaml, read_text
 
 NUMBER = (int, float)
@@ -30,6 +31,10 @@ EVALUATION_KEYS: dict[str, Kinds] = {
     "reliability": list, "per_class": dict, "confusion_matrix": list, "classes": list, "split": str,
     "test_time_augmentation": bool, "data_fingerprint": OPTIONAL_TEXT, "split_fingerprint": OPTIONAL_TEXT,
     "model_fingerprint": OPTIONAL_TEXT, "device": str, "precision": str, "seconds": NUMBER,
+}  # fmt: skip
+ROBUSTNESS_KEYS: dict[str, Kinds] = {
+    "num_images": int, "clean": NUMBER, "severities": list, "accuracy": dict, "mean": list, "mean_accuracy": NUMBER,
+    "split": str, "test_time_augmentation": bool, "model_fingerprint": OPTIONAL_TEXT,
 }  # fmt: skip
 CLASS_KEYS: dict[str, Kinds] = {"precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "support": int}
 BIN_KEYS: dict[str, Kinds] = {"lower": NUMBER, "upper": NUMBER, "count": int, "accuracy": OPTIONAL_NUMBER}
@@ -58,6 +63,14 @@ class Evaluation(Summary):
     seconds: float
 
 
+class MeasuredRobustness(Robustness):
+    """Content of `robustness.json`: the accuracies, and what was measured how."""
+
+    split: str
+    test_time_augmentation: bool
+    model_fingerprint: str | None
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """What a run folder holds.
@@ -69,6 +82,7 @@ class RunFiles:
         summary: `summary.json`; its `best_epoch` counts from 0 as well.
         provenance: `provenance.json`.
         evaluation: `evaluation.json`, or None where the run has not been evaluated.
+        robustness: `robustness.json`, or None where that has not been measured.
         figures: PNG files of `figures/` by their name without extension, in the order of the names.
     """
 
@@ -79,6 +93,7 @@ class RunFiles:
     summary: dict[str, Any]
     provenance: dict[str, Any]
     evaluation: Evaluation | None
+    robustness: MeasuredRobustness | None
     figures: dict[str, bytes]
 
     @property
@@ -110,6 +125,7 @@ def read_run(folder: Path) -> RunFiles:
         summary=_read_json(folder / "summary.json", SUMMARY_KEYS),
         provenance=_read_json(folder / "provenance.json", {}),
         evaluation=_read_evaluation(folder),
+        robustness=_read_robustness(folder),
         figures={path.stem: _read_png(path) for path in sorted((folder / "figures").glob("*.png"))[:MOST_FIGURES]},
     )
 
@@ -169,6 +185,18 @@ def _read_evaluation(folder: Path) -> Evaluation | None:
     for name, scores in record["per_class"].items():
         _check(scores, CLASS_KEYS, f"{path}, per_class, {name}")
     return cast(Evaluation, record)
+
+
+def _read_robustness(folder: Path) -> MeasuredRobustness | None:
+    path = folder / "robustness.json"
+    if not path.exists():
+        return None
+    record = _read_json(path, ROBUSTNESS_KEYS)
+    length = len(record["severities"])
+    rows = [record["severities"], record["mean"], *record["accuracy"].values()]
+    if not all(_is_list_of(row, NUMBER, length) for row in rows):
+        raise ReportError(f"{path} is no table of accuracies by severity; {EVALUATE} robustness=true")
+    return cast(MeasuredRobustness, record)
 
 
 def _parse_json(text: str, keys: Mapping[str, Kinds], where: str) -> dict[str, Any]:

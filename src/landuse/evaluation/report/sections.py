@@ -12,7 +12,13 @@ from landuse.page.markup import Html, tag
 from landuse.page.parts import fact_list, figure, names_table, navigation, number_cell, section, table
 from landuse.page.wording import NBSP, duration, magnitude, percent, significant
 
-SECTIONS = ["Training", "Evaluation", "Configuration", "Repeat"]  # as linked at the top; in lower case, their anchors
+SECTIONS = [
+    "Training",
+    "Evaluation",
+    "Robustness",
+    "Configuration",
+    "Repeat",
+]  # as linked at the top; in lower case, their anchors
 # Keys of `metrics.jsonl` with their heading and how their values are written.
 EPOCH_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "train/loss": ("training loss", "{:.4f}".format),
@@ -24,7 +30,7 @@ EPOCH_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 # Dotted keys of `provenance.json` that stand beside the curves.
 RECORDED_FACTS = {"hardware.device_name": "Device", "hardware.precision": "Precision", "seed": "Seed"}
-FIGURES_OF_SECTIONS = {"curves", "confusion", "reliability", "per_class", "mistakes"}
+FIGURES_OF_SECTIONS = {"curves", "confusion", "reliability", "per_class", "mistakes", "robustness"}
 STATUS_NOTES = {
     "interrupted": "The numbers are those of the best epoch so far.",
     "failed": "train.log in the run folder says why. The numbers are those of the best epoch so far.",
@@ -48,7 +54,7 @@ def header(run: RunFiles) -> Html:
         _unfinished_note(run),
         _headline(run),
         _facts(run),
-        navigation({name.lower(): name for name in SECTIONS}),
+        navigation({name.lower(): name for name in SECTIONS if name != "Robustness" or run.robustness is not None}),
     )
 
 

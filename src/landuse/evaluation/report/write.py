@@ -6,7 +6,7 @@ from pathlib import Path
 from landuse.evaluation import figures
 from landuse.evaluation.report import sections
 from landuse.evaluation.report.card import write_card
-from landuse.evaluation.report.evaluation import evaluation
+from landuse.evaluation.report.evaluation import evaluation, robustness
 from landuse.evaluation.report.files import RunFiles, read_run
 from landuse.files import replacing
 from landuse.page.markup import tag
@@ -50,6 +50,7 @@ def _page(run: RunFiles) -> str:
         "main",
         sections.training(run),
         evaluation(run),
+        robustness(run),
         sections.further_figures(run),
         sections.configuration(run),
         sections.repeat(run),

@@ -1,0 +1,163 @@
+"""python -m landuse.export: ONNX graphs of a run's model, proven to answer as it does, and compared in a table."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from landuse import runs
+from landuse.cli import Invocation, leave, run_command
+from landuse.config.schema import Config, DataConfig
+from landuse.config.validate import validate
+from landuse.config.validate_service import validate_export
+from landuse.errors import FailureError, UserError
+from landuse.exports import EXPORT, require_extra
+from landuse.tracking import logs
+from landuse.trained import configuration, open_model, require_same_classes
+
+if TYPE_CHECKING:
+    from landuse.data.pack import Pack
+    from landuse.exporting.variants import Source, Variant
+    from landuse.models.export import LoadedModel
+
+log = logging.getLogger(__name__)
+
+
+def export(config: Config, call: Invocation) -> None:
+    """Write ``<run>/export/<variant>/`` for each of ``export.variants`` of ``run=`` (by default the newest run).
+
+    Raises:
+        UserError: no such run, no data where they are needed, or a model that cannot be exported this way.
+        FailureError: a graph does not answer as the model does, or a variant was refused for its accuracy.
+    """
+    logs.to_stderr(config.log)
+    require_extra("export", "onnx", "onnxruntime", "onnxscript")
+    folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
+    config = configuration(folder, call)
+    validate_export(config)
+    needs_data = config.export.measure
+    validate(config if needs_data else dataclasses.replace(config, data=DataConfig(image_size=config.data.image_size)))
+    if "pruned" in config.export.variants and config.export.prune == "structured":
+        require_extra("export", "torch_pruning")
+
+    from landuse.exporting.folders import claimed
+
+    with claimed(folder / EXPORT):
+        logs.to_file(folder / EXPORT / "export.log")
+        source = _open(config, call, folder)
+        variants = _write(source)
+        if config.export.measure:
+            _compare(source, variants)
+    if refused := [variant.problem for variant in variants if variant.problem and not variant.is_written]:
+        raise FailureError(f"Not written: {'; '.join(refused)}. To write such a variant: export.keep_refused=true.")
+
+
+def _open(config: Config, call: Invocation, folder: Path) -> "Source":
+    """The run's model, and its data where they are at hand."""
+    import torch
+
+    from landuse.data.workers import num_workers
+    from landuse.exporting.variants import Source
+
+    model = open_model(folder, config, call)
+    if config.data.image_size != model.image_size:
+        raise UserError(
+            f"data.image_size={config.data.image_size}, but the model was made at {model.image_size} px, which its "
+            "graph is for: leave the key out."
+        )
+    num_threads = config.hardware.num_threads or num_workers()
+    torch.set_num_threads(num_threads)
+    return Source(folder, config, model, _data(config, model), num_threads)
+
+
+def _data(config: Config, model: "LoadedModel") -> "Pack | None":
+    from landuse.data.pack import prepare
+    from landuse.exporting.data import packed_before
+
+    if config.export.measure:
+        pack = prepare(config.data)
+        require_same_classes(model.classes, pack.classes)
+        if pack.split_fingerprint != model.info["extra"].get("split_fingerprint"):
+            log.warning(
+                "These images are not split as the run's were: the model may have been trained on some of them."
+            )
+        return pack
+    found = packed_before(Path(config.data.home), model)
+    if found is None:
+        log.warning(
+            "The run's data are not below data.home=%s: probabilities stay as they are, uncalibrated, and random "
+            "images take the place of the validation split", config.data.home,
+        )  # fmt: skip
+    return found
+
+
+def _write(source: "Source") -> "list[Variant]":
+    """All variants that are asked for, each in its folder as soon as it was accepted."""
+    from landuse.exporting.folders import building
+    from landuse.exporting.pruning import num_nonzero, pruned
+    from landuse.exporting.variants import float_variant, int8_variant
+
+    config, model, place = source.config, source.model, source.run / EXPORT
+    asked = config.export.variants
+    variants: list[Variant] = []
+    with ExitStack() as stack:
+        if "fp32" in asked or "int8" in asked:  # the one is made of the other
+            new = stack.enter_context(building(place, "fp32"))
+            base = float_variant(source, "fp32", model.model, model.info["num_parameters"], new)
+            if "fp32" in asked:
+                variants.append(_judged(source, base))
+            if "int8" in asked:
+                new = stack.enter_context(building(place, "int8"))
+                variants.append(_judged(source, int8_variant(source, base, new)))
+        if "pruned" in asked:
+            if source.pack is None:
+                raise UserError(
+                    f"pruned is trained, and the run's data are not below data.home={config.data.home}: give the right "
+                    "data.home, or leave out export.measure=false."
+                )
+            new = stack.enter_context(building(place, "pruned"))
+            smaller = pruned(config, model.model, source.pack)
+            variants.append(_judged(source, float_variant(source, "pruned", smaller, num_nonzero(smaller), new)))
+    return variants
+
+
+def _judged(source: "Source", variant: "Variant") -> "Variant":
+    """The variant in its final folder, unless it was refused."""
+    from landuse.exporting.folders import publish
+    from landuse.exporting.triton import write_model
+    from landuse.exporting.variants import judge
+    from landuse.serving.engine import Engine
+
+    judge(source, variant)
+    if variant.problem is not None:
+        if not source.config.export.keep_refused:
+            log.warning("not written: %s", variant.problem)
+            return variant
+        log.warning("%s; written all the same", variant.problem)
+    target = source.run / EXPORT / variant.name
+    publish(variant.folder, target)
+    variant.folder, variant.is_written = target, True
+    log.info("written     %s", target)
+    if source.config.export.layout == "triton":
+        name = f"{source.config.serve.name}_{variant.name}"
+        log.info("written     %s", write_model(source.run / EXPORT, Engine(target, source.num_threads), name))
+    return variant
+
+
+def _compare(source: "Source", variants: "Sequence[Variant]") -> None:
+    from landuse.exporting.comparison import compare
+
+    log.info("%s", compare(source, variants))
+    log.info("result      %s", source.run / EXPORT / "export.md")
+
+
+def main() -> None:
+    """Entry point of landuse-export."""
+    run_command("export", export)
+
+
+if __name__ == "__main__":
+    main()
+    leave()
