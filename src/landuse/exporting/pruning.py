@@ -73,7 +73,9 @@ def _take_channels(model: nn.Module, num_classes: int, image_size: int, amount: 
             f"Channels of a network with attention ({type(attention).__name__}) cannot be taken out: {cure}"
         )
     head = model.get_submodule(name)
-    widest = max((m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d) and m is not head), default=0)
+    shares = {
+        layer: _share_to_go(channels, amount) for layer, channels in _channels(model).items() if layer is not head
+    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of parameters without a module, which it takes care of itself
@@ -82,8 +84,8 @@ def _take_channels(model: nn.Module, num_classes: int, image_size: int, amount: 
                 torch.zeros(1, 3, image_size, image_size),
                 importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
                 pruning_ratio=amount,
+                pruning_ratio_dict=shares,
                 ignored_layers=[head],
-                round_to=BLOCK if widest * (1 - amount) >= BLOCK else None,
             ).step()
         with torch.no_grad():
             logits = model(torch.zeros(2, 3, image_size, image_size))
@@ -92,6 +94,20 @@ def _take_channels(model: nn.Module, num_classes: int, image_size: int, amount: 
         raise UserError(f"Channels of this network cannot be taken out ({problem}): {cure}") from error
     if logits.shape != (2, num_classes):
         raise UserError(f"Channels of this network cannot be taken out (it would give {tuple(logits.shape)}): {cure}")
+
+
+def _channels(model: nn.Module) -> dict[nn.Module, int]:
+    """Outputs of each layer that has channels to take."""
+    layers = model.modules()
+    found: dict[nn.Module, int] = {layer: layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)}
+    return found | {layer: layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)}
+
+
+def _share_to_go(channels: int, amount: float) -> float:
+    """The share of a layer's channels near ``amount`` that leaves whole blocks, where there is one."""
+    wanted = channels * (1 - amount)
+    kept = min(channels, BLOCK * round(wanted / BLOCK) or max(1, round(wanted)))
+    return max(0.0, channels - kept - 0.5) / channels  # torch_pruning keeps int(channels * (1 - share))
 
 
 def _mask_weights(model: nn.Module, num_classes: int, amount: float) -> list[nn.Module]:
