@@ -67,15 +67,15 @@ def main(arguments: list[str]) -> None:
         orders = (draws.permutation(len(rows.confidence)) for _ in range(options["orders"]))
         return [images_until_alarm(reference, _of(rows, order), settings) for order in orders]
 
-    report = Report("drift", {"run": options["run"], "severity": options["severity"], "alpha": settings.alpha,
-                              "window": settings.window, "reference": len(reference.rows.confidence)})  # fmt: skip
-
     def accuracy(rows: Rows) -> list[float]:
         return [float(np.mean(rows.predicted == test.labels))]
 
+    window = min(settings.window, len(test) // 2)
+    report = Report("drift", {"run": options["run"], "severity": options["severity"], "alpha": settings.alpha,
+                              "window": window, "reference": len(reference.rows.confidence)})  # fmt: skip
     rows = answer(np.asarray(test.images))
-    windows = [_of(rows, draws.choice(len(test), settings.window, replace=False)) for _ in range(NUM_WINDOWS)]
-    silent = [compare(reference, window, settings.alpha)["state"] == "ok" for window in windows]
+    windows = [_of(rows, draws.choice(len(test), window, replace=False)) for _ in range(NUM_WINDOWS)]
+    silent = [compare(reference, some, settings.alpha)["state"] == "ok" for some in windows]
     report.add("windows without alarm", f"of {NUM_WINDOWS}", [sum(silent)])
     report.add("accuracy", "", accuracy(rows))
     for name, corrupt in CORRUPTIONS.items():
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> None:
 
 def images_until_alarm(reference: Reference, rows: Rows, settings: DriftConfig) -> float:
     """Size of the growing window at its first alarm; infinite where there is none in a whole window."""
-    for size in range(FEWEST, settings.window + 1, STEP):
+    for size in range(FEWEST, min(settings.window, len(rows.confidence)) + 1, STEP):
         if compare(reference, _of(rows, np.arange(size)), settings.alpha)["state"] == "drift":
             return size
     return float("inf")

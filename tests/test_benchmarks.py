@@ -89,6 +89,14 @@ def test_all_that_a_gpu_is_measured_by_runs_on_the_cpu(tmp_path: Path) -> None:
     assert found == ["training.json"] * 2 + ["whole_run.json"]
 
 
+@pytest.mark.slow
+def test_drift_of_a_run_is_measured(tiny: list[str], tmp_path: Path) -> None:
+    measure.run_process(["-m", "landuse.train", *tiny], tmp_path)
+    options = ["run=outputs/latest", f"home={tmp_path}/data", "orders=2"]
+    done = measure.run_process(["-m", "benchmarks.drift", *options], tmp_path)
+    assert "windows without alarm" in done.output and "jpeg: until alarm" in done.output
+
+
 def _home(name: str, folder: Path) -> list[str]:
     has_own = name in ("startup", "data_path", "growth", "preprocess", "time_to_accuracy", "whole_run")
     return [] if has_own else [f"data.home={folder / 'data'}"]

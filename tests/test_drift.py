@@ -1,6 +1,8 @@
 """The command drift, with a model that tells colours apart and images that do, or do not, look like its reference."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +143,10 @@ def test_of_very_many_images_a_part_is_compared(
     first, second = (load(tmp_path / f"outputs/drift/{name}/drift.json") for name in "ef")
     assert first["num_listed"] == 62 and first["num_images"] + len(first["unusable"]) == 30
     assert first["tests"] == second["tests"]
+
+
+def test_it_needs_no_torch(exported: Path, alike: Path, tmp_path: Path) -> None:
+    program = "import sys; from landuse.drift import main; sys.modules['torch'] = None; main()"  # importing it fails
+    overrides = [f"run={exported}", f"input={alike}"]
+    done = subprocess.run([sys.executable, "-c", program, *overrides], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 """From a PyTorch classifier to one ONNX graph: uint8 pixels in, calibrated probabilities and features out."""
 
 import copy
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from landuse.errors import UserError
+from landuse.exporting.quiet import quiet
 from landuse.models.head import find_head
 from landuse.serving.engine import INPUT, OUTPUTS
 
@@ -81,8 +81,7 @@ def write_graph(network: ServedNetwork, image_size: int, path: Path) -> None:
     _floor_pools(network, image_size)
     images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what only the exporter's authors can mend
+        with torch.no_grad(), quiet():
             program = torch.onnx.export(
                 network, (images,), dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=OUTPUTS,
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}}, verbose=False,

@@ -3,7 +3,6 @@
 import copy
 import logging
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from landuse.config.schema import Config
 from landuse.data.augment import image_sizes
 from landuse.data.pack import Pack
 from landuse.errors import UserError
+from landuse.exporting.quiet import quiet
 from landuse.models.head import find_head
 from landuse.training.device import build_runtime
 from landuse.training.loop import Trainer
@@ -77,8 +77,7 @@ def _take_channels(model: nn.Module, num_classes: int, image_size: int, amount: 
         layer: _share_to_go(channels, amount) for layer, channels in _channels(model).items() if layer is not head
     }
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of parameters without a module, which it takes care of itself
+        with quiet():
             torch_pruning.pruner.MetaPruner(
                 model,
                 torch.zeros(1, 3, image_size, image_size),
@@ -150,6 +149,7 @@ def _recipe(config: Config) -> Config:
     trainer.checkpoint_steps = trainer.checkpoint_minutes = None
     trainer.profile = False
     config.augment.start_size = None
+    config.augment.mixup = config.augment.cutmix = 0.0  # which pays in long trainings alone
     config.hardware.compile = False  # takes longer than these epochs
     return config
 
