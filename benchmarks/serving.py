@@ -1,4 +1,4 @@
-"""The service under load: ``python -m benchmarks.serving cnn=EXPORT resnet=EXPORT [image=FILE] [pairs=5] [soak=100000]``.
+"""The service under load: ``python -m benchmarks.serving cnn=EXPORT resnet=EXPORT [image=FILE] [pairs=5] [soak=N]``.
 
 EXPORT is an exported folder (``<run>/export/fp32``). Needs wrk and hey, which the systems' packages have; they run on
 the machine that serves, and take their share of its cores. Two regimes, each in turn with its floor:

@@ -1,4 +1,4 @@
-"""``landuse.serve`` whose images are neither decoded nor classified: the floor that benchmarks.serving compares with."""
+"""``landuse.serve`` that neither decodes nor classifies: the floor that benchmarks.serving compares with."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ class ConstantLanes:
         num_classes = len(loaded.engine.model.classes)
         self._outcome = np.full(num_classes, 1 / num_classes, np.float32)
 
-    async def answer(self, images: Sequence[object], deadline_s: float) -> tuple[list[Any], Loaded]:
+    async def answer(self, images: Sequence[object], *_: Any) -> tuple[list[Any], Loaded]:
         """The same for every image."""
         return [self._outcome] * len(images), self.loaded
 

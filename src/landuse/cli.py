@@ -50,9 +50,9 @@ CURES = {
     "preprocess": "choose another place with data.home=PATH",
     "export": "copy the run to another place and give run=PATH",
     "predict": "choose another file with predict.output=PATH",
-    "drift": "run it in another folder",
+    "drift": "choose another place with outputs=PATH",
 }
-SIZES = {"predict": "batch_size", "serve": "max_pixels", "drift": "window"}  # what memory grows with
+SIZES = {"predict": "predict.batch_size", "serve": "serve.max_pixels"}  # what memory grows with
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 # Of several processes, torchrun ends the others as soon as one has ended, so whoever has more to say must be first.
 WAIT_FOR_THE_FIRST_S, WAIT_FOR_THE_CAUSE_S = 10, 20
@@ -223,8 +223,9 @@ def _problem_of_place(error: BaseException | None, command: str) -> str | None:
             return f"While writing: No space left on device. {cure}"
         if isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY_IS_FULL):
             reason = (str(error).splitlines() or ["no room"])[0][:200]
-            if command in ("predict", "serve", "drift"):
-                return f"Out of memory ({reason}). Lower {command}.{SIZES[command]}, or end other programs."
+            if command in ("export", "predict", "serve", "drift"):
+                lower = f"Lower {SIZES[command]}, or end" if command in SIZES else "End"
+                return f"Out of memory ({reason}). {lower} other programs."
             return (
                 f"Out of memory ({reason}). Lower trainer.batch_size or data.image_size, or end other programs; a run "
                 "goes on from its last checkpoint with hydra.run.dir=<its folder> trainer.resume=auto."

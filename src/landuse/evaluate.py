@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from landuse import runs
 from landuse.cli import Invocation, leave, run_command
-from landuse.config import compose
-from landuse.config.schema import Config, CustomModelConfig, ModelConfig
+from landuse.config.schema import Config
 from landuse.config.validate import validate
 from landuse.errors import UserError
 from landuse.files import write_json
 from landuse.tracking import logs
 from landuse.tracking.artifacts import is_fetched
 from landuse.tracking.mirror import send
+from landuse.trained import configuration, open_model, require_same_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,83 +44,19 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
     """
     logs.to_stderr(config.log)
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
-    run_tree = runs.read_config(folder)
-    trained_size = _trained_size(run_tree, folder)
+    config = configuration(folder, call)
     runs.require_own_figures(folder)
-    config = _configuration(run_tree, call)
     validate(config)
     logs.to_file(folder / "evaluate.log")
 
     from landuse.data.pack import prepare
-    from landuse.models.export import load_model
 
-    model = load_model(folder / "model", _custom_model(config, call))
-    _require_same_model(config.model, call, model.info["architecture"], folder)
-    if model.image_size != trained_size:
-        raise UserError(
-            f"{folder}: model/model.json says {model.image_size} px and config.yaml {trained_size} px, so one of them "
-            "was changed. Copy the run folder again, or train again."
-        )
-    if not call.names("data.image_size"):
-        config.data.image_size = model.image_size
-    elif config.data.image_size != model.image_size:
+    model = open_model(folder, config, call)
+    if config.data.image_size != model.image_size:
         log.warning("data.image_size=%d, but the model was made at %d px", config.data.image_size, model.image_size)
     pack = prepare(config.data)
-    if list(model.classes) != pack.classes:
-        raise UserError(
-            f"The model knows the classes {', '.join(model.classes)}, but the data has {', '.join(pack.classes)}: "
-            "evaluate on data of the same classes."
-        )
+    require_same_classes(model.classes, pack.classes)
     return _measure(config, pack, model, folder)
-
-
-def _trained_size(run_tree: dict[str, Any], folder: Path) -> int:
-    """Read before anything else of the configuration is used, whose form may not be what training wrote."""
-    try:
-        return compose.from_tree(run_tree).data.image_size
-    except UserError as error:
-        raise UserError(f"{folder / 'config.yaml'} is not what training wrote: {error}") from error
-
-
-def _configuration(run_tree: dict[str, Any], call: Invocation) -> Config:
-    """The run's configuration under this command line, without what only a training asks."""
-    config = compose.overlay(run_tree, call.composed, call.overrides)
-    config.trainer.resume = "never"
-    if config.tracking.mode == "online" and not call.asks_for_tracking:  # a stranger's run must not make us send
-        config.tracking.mode = "off"
-    config.model.weights, config.model.freeze_backbone = None, False
-    if not call.names("data.max_images"):
-        config.data.max_images = None
-    return config
-
-
-def _custom_model(config: Config, call: Invocation) -> CustomModelConfig | None:
-    """The user's own class, only when this command line names it; what a run folder names is never imported."""
-    named = call.names("model.target")
-    return config.model if named and isinstance(config.model, CustomModelConfig) else None
-
-
-def _require_same_model(asked: ModelConfig, call: Invocation, described: dict[str, Any], folder: Path) -> None:
-    """The weights are those of the run, so a key of the model can only say what the run says already."""
-    from landuse.models.description import architecture_of
-
-    own = architecture_of(asked)
-    what = "kind" if isinstance(asked, CustomModelConfig) else "name"
-    if call.names("model") and own[what] != described[what]:
-        raise UserError(
-            f"model={own[what]}, but {folder} holds a {described['name']}: give another run= or drop model=."
-        )
-    typed = {
-        override.lstrip("+").partition("=")[0].split(".")[1]
-        for override in call.overrides
-        if override.lstrip("+").startswith("model.")
-    }
-    for key in described:
-        if key in typed and what == "name" and own[key] != described[key]:
-            raise UserError(
-                f"model.{key}={own[key]}, but {folder} holds a model with {key}={described[key]}: drop the key, or "
-                "train another model."
-            )
 
 
 def _measure(config: Config, pack: "Pack", model: "LoadedModel", folder: Path) -> dict[str, Any]:

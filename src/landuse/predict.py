@@ -85,8 +85,8 @@ def predict(config: Config, _call: Invocation) -> None:
             _write(file, "".join(map(form.text, results)))
             num_used += sum(result.problem is None for result in results)
             count(len(results))
-    if not num_used:
-        raise FailureError(f"None of the {len(paths):,} files could be used, see above.")
+        if not num_used:  # inside, so that an older output stays
+            raise FailureError(f"None of the {len(paths):,} files could be used, see above.")
     seconds = time.perf_counter() - started
     text = f"predicted {num_used:,} of {len(paths):,} files in {seconds:.1f} s, {len(paths) / seconds:.0f} a second"
     log.log(logging.INFO if num_used == len(paths) else logging.WARNING, text)

@@ -278,7 +278,11 @@ def _export(config: Config, pack: "Pack", trainer: "Trainer", runtime: "Runtime"
         {"data": pack.name, "data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint},
     )  # fmt: skip
     drift = reference_of(model, pack, runtime, config.trainer.batch_size)
-    reference.save(folder / "model" / reference.FILE, drift)
+    path = folder / "model" / reference.FILE
+    if drift is None:
+        path.unlink(missing_ok=True)  # of weights before a resume
+    else:
+        reference.save(path, drift)
 
 
 def _summary(

@@ -263,6 +263,16 @@ def test_robustness_is_shown_where_it_was_measured(run_dir: Path) -> None:
     assert "Further figures" not in page.text
 
 
+def test_robustness_of_other_weights_is_not_shown(run_dir: Path) -> None:
+    write_json(run_dir / "robustness.json", {**ROBUSTNESS, "model_fingerprint": "other"})
+    Image.new("L", (40, 20)).save(run_dir / "figures/robustness.png")
+    page = Page(write_report(run_dir))
+    assert "Robustness" not in page.text and "#robustness" not in [link["href"] for link in page.attributes("a")]
+    assert "Further figures" not in page.text
+    (run_dir / "evaluation.json").unlink()
+    assert "Robustness" not in Page(write_report(run_dir)).text
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from landuse.evaluation import robustness
-from landuse.evaluation.robustness import NUM_PASSES, measure
+from landuse.evaluation.robustness import NUM_PASSES, corrupted, measure
 from landuse.monitoring.corruptions import CORRUPTIONS, SEVERITIES
 
 
@@ -52,6 +52,22 @@ def test_many_images_are_corrupted_part_by_part(monkeypatch: pytest.MonkeyPatch)
         return predict(some)
 
     whole = measure(images, labels, 1.0, predict)
-    monkeypatch.setattr(robustness, "AT_ONCE", 16)
+    monkeypatch.setattr(robustness, "AT_ONCE", 17 * images[0].nbytes - 1)
     assert measure(images, labels, 1.0, counting) == whole
     assert seen == [16, 16, 8] * NUM_PASSES
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_the_size_of_the_parts_changes_no_pixel(name: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (10, 9, 9, 3), np.uint8)  # an odd number of values each
+    (whole,) = corrupted(images, CORRUPTIONS[name], 3, 0)
+    monkeypatch.setattr(robustness, "AT_ONCE", at_once * images[0].nbytes)
+    parts = list(corrupted(images, CORRUPTIONS[name], 3, 0))
+    assert {len(part) for part in parts} == ({1} if at_once == 1 else {7, 3})
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_an_image_larger_than_a_part_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robustness, "AT_ONCE", 1)
+    assert [len(part) for part in corrupted(scene(3)[0], CORRUPTIONS["haze"], 1, 0)] == [1, 1, 1]

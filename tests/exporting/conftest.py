@@ -1,4 +1,4 @@
-"""A run of tiny images, its exported variants, and networks that stand for families of architectures."""
+"""A run of tiny images, and networks that stand for families of architectures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,26 +10,22 @@ from torch import nn
 from tests.conftest import overrides, write_images
 from tests.run_folders import commands
 
-COLOURS = {"bare field": (90, 160, 60), "roof/tiles": (170, 80, 70), "water": (40, 80, 150), "sand": (210, 190, 140)}
+COLOURS = {"bare field": (90, 160, 60), "roof": (170, 80, 70), "water": (40, 80, 150), "sand": (210, 190, 140)}
+
+
+def train_tiny(where: Path) -> None:
+    """The run ``tiny`` of four classes, whose data are below ``data`` and come from ``images``."""
+    images = write_images(where / "images", COLOURS, per_class=30)
+    training = [*overrides(images, where), "model.width=8", "trainer.epochs=6", "hardware.num_threads=1"]
+    commands(where, ["train", *training, "hydra.run.dir=tiny"])
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the run ``tiny`` of four classes was trained, whose data are below ``data``."""
+    """The folder of :func:`train_tiny`."""
     where = tmp_path_factory.mktemp("exporting")
-    names = {name.replace("/", "-"): colour for name, colour in COLOURS.items()}
-    images = write_images(where / "images", names, per_class=30)
-    training = [*overrides(images, where), "model.width=8", "trainer.epochs=6", "hardware.num_threads=1"]
-    commands(where, ["train", *training, "hydra.run.dir=tiny"])
+    train_tiny(where)
     return where
-
-
-@pytest.fixture(scope="session")
-def exported(place: Path) -> Path:
-    """The run after an export of all variants, measured, as a model repository as well."""
-    variants = ["export.variants=[fp32,int8,pruned]", "export.prune_epochs=2", "export.layout=triton"]
-    commands(place, ["export", "run=tiny", f"data.home={place}/data", *variants])
-    return place / "tiny"
 
 
 def vit(num_classes: int) -> nn.Module:

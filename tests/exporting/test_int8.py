@@ -42,7 +42,7 @@ def test_weights_are_bytes_of_seven_bits_with_a_scale_for_each_channel(graphs: P
     weights = {t.name: numpy_helper.to_array(t) for t in model.initializer if t.data_type == onnx.TensorProto.INT8}
     kernels = [weight for weight in weights.values() if weight.ndim == 4]
     assert len(kernels) == 8  # of nine convolutions
-    assert all(-64 <= kernel.min() and kernel.max() <= 64 for kernel in kernels)
+    assert all(kernel.min() >= -64 and kernel.max() <= 64 for kernel in kernels)
     scales = [numpy_helper.to_array(t) for t in model.initializer if t.name.endswith("weight_scale")]
     assert {scale.ndim for scale in scales} == {1}
     assert (graphs / "int8.onnx").stat().st_size < 0.5 * (graphs / "fp32.onnx").stat().st_size

@@ -10,7 +10,7 @@ from scipy import stats
 from landuse.monitoring.detect import chi2_p_value, columns, compare, homogeneity, ks_distance, ks_p_value
 from landuse.monitoring.reference import Reference, Rows, make_reference
 from landuse.monitoring.statistics import NAMES
-from tests.monitoring.scenes import CLASSES, reference, scene
+from tests.monitoring.scenes import CLASSES, Scene, reference, scene
 
 
 def rows(made: Reference, seed: int, n: int, **changes: float) -> Rows:
@@ -76,6 +76,14 @@ def test_rare_classes_are_counted_together() -> None:
     assert homogeneity(np.array([400, 0]), np.array([200, 0])) == (0, 0)
 
 
+def test_rare_classes_are_those_of_the_smaller_row() -> None:
+    few, many = np.array([8, 6, 3, 3]), np.array([500, 250, 150, 100])
+    pooled = np.array([[8, 6, 6], [500, 250, 250]])  # of the last two 3 and 2 are expected among twenty
+    expected = stats.chi2_contingency(pooled, correction=False)
+    assert homogeneity(few, many) == pytest.approx((expected.statistic, 2))
+    assert homogeneity(many, few) == pytest.approx((expected.statistic, 2))
+
+
 def test_everything_is_tested_and_said_in_json() -> None:
     made = reference()
     result = compare(made, rows(made, 1, 100), 0.001, 50)
@@ -117,6 +125,20 @@ def test_without_a_reason_alarms_are_as_rare_as_stated(n: int) -> None:
         made = make_reference(*scene(2 * seed, n, side=8))
         alarms += compare(made, rows(made, 2 * seed + 1, 60, side=8), 0.05)["state"] == "drift"
     assert alarms <= 500 * (0.05 + 2 * math.sqrt(0.05 * 0.95 / 500))
+
+
+def test_many_features_and_few_images_of_a_reference_raise_no_more_alarms() -> None:
+    """200 windows of 1000 images against references of 60, whose components are far from determined by them."""
+
+    def wide(seed: int, n: int) -> Scene:
+        images, probabilities, _ = scene(seed, n, side=8)
+        return images, probabilities, np.random.default_rng(seed).standard_normal((n, 512), np.float32)
+
+    alarms = 0
+    for seed in range(200):
+        made = make_reference(*wide(2 * seed, 60))
+        alarms += compare(made, made.rows_of(*wide(2 * seed + 1, 1000)), 0.05)["state"] == "drift"
+    assert alarms <= 200 * (0.05 + 2 * math.sqrt(0.05 * 0.95 / 200))
 
 
 def test_a_class_that_becomes_frequent_is_found() -> None:

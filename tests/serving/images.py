@@ -50,3 +50,22 @@ def many_scans(side: int = 64) -> bytes:
     content = saved(Image.fromarray(picture("field", size_px=side)), "JPEG", progressive=True)
     start = content.rindex(b"\xff\xda")
     return content[:start] + content[start:-2] * 200 + content[-2:]
+
+
+def tiff(tags: dict[int, tuple[int, int, int]], num_pages: int = 1, padding: int = 0) -> bytes:
+    """A little-endian TIFF of directories alone: tags as {number: (type, count, value)}, the same on every page."""
+    size = 2 + 12 * len(tags) + 4
+    pages = []
+    for page in range(num_pages):
+        entries = b"".join(struct.pack("<HHII", number, *tag) for number, tag in sorted(tags.items()))
+        after = 0 if page == num_pages - 1 else 8 + (page + 1) * size
+        pages.append(struct.pack("<H", len(tags)) + entries + struct.pack("<I", after))
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(pages) + bytes(padding)
+
+
+GREY = {256: (3, 1, 16), 257: (3, 1, 16), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 277: (3, 1, 1)}
+MANY_PAGES = tiff({**GREY, 273: (4, 1, 8), 278: (3, 1, 16), 279: (4, 1, 256)}, num_pages=2000, padding=300)
+MANY_STRIPS = tiff({**GREY, 273: (1, 200_000, 8), 279: (1, 200_000, 8)}, padding=200_000)
+HUGE_TILES = tiff({**GREY, 259: (3, 1, 8), 322: (4, 1, 26_000), 323: (4, 1, 26_000), 324: (4, 1, 8), 325: (4, 1, 99)})
+RUNS = b"BM" + struct.pack("<IHHI", 60, 0, 0, 58) + struct.pack("<IiiHHIIiiII", 40, 900_000, 1, 1, 8, 1, 2, 0, 0, 1, 1)
+RUNS += bytes(4) + b"\0\1"

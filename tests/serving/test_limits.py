@@ -82,18 +82,100 @@ def test_connection_lost_in_the_body(service: Running, connect: Connect) -> None
 def test_endless_headers(service: Running, connect: Connect) -> None:
     connection = connect()
     connection.sendall(b"GET / HTTP/1.1\r\n")
-    started = time.monotonic()
-    with suppress(OSError):  # reset or a broken pipe, as the system likes
-        while time.monotonic() < started + 20:
-            connection.sendall(b"X-A: " + b"a" * 1000 + b"\r\n")
-    assert time.monotonic() < started + 1.9  # which is not the timeout's doing
+    assert is_cut(connection, b"X-A: " + b"a" * 1000 + b"\r\n")
     assert is_well(service)
 
 
 def test_no_http(service: Running, connect: Connect) -> None:
     connection = connect()
     connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
-    assert b"400" in all_of(connection).partition(b"\r\n")[0]
+    answer = all_of(connection)
+    assert b"400" in answer.partition(b"\r\n")[0]
+    assert b'"code": "bad_request"' in answer
+
+
+def is_cut(connection: socket.socket, data: bytes, pause_s: float = 0.0) -> bool:
+    """Whether the other side ends a connection on which the same data is sent again and again."""
+    started = time.monotonic()
+    with suppress(OSError):  # reset or a broken pipe, as the system likes
+        while time.monotonic() < started + 20:
+            connection.sendall(data)
+            time.sleep(pause_s)
+        return False
+    return True
+
+
+def test_endless_trailers(service: Running, connect: Connect) -> None:
+    """They come after the body, when the request has long been answered."""
+    connection = connect()
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: ")
+    assert is_cut(connection, b"a" * 65_536)
+    assert is_well(service)
+
+
+def test_a_body_that_nobody_reads(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+    assert is_cut(connection, b"a" * 65_536)
+    assert is_well(service)
+
+
+def test_an_answered_request_that_never_ends(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\na")
+    assert b"alive" in all_of_or_reset(connection)
+
+
+def test_empty_lines_keep_no_connection(service: Running, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(0.3)
+    connection.sendall(b"\r\n")
+    assert b"alive" in all_of_or_reset(connection)
+
+
+def all_of_or_reset(connection: socket.socket) -> bytes:
+    parts = []
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def test_thousands_of_pipelined_requests(service: Running, connect: Connect) -> None:
+    connection = connect()
+    with suppress(OSError):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000)
+    all_of_or_reset(connection)
+    assert is_well(service)
+
+
+def test_who_does_not_read_is_cut_off(service: Running) -> None:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", service.port))
+    script = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    connection.sendall(script * 8)
+    time.sleep(3)  # longer than the service waits
+    assert len(all_of_or_reset(connection)) < 8_000_000
+    connection.close()
+    assert is_well(service)
+
+
+@pytest.mark.parametrize("offer", [b"Upgrade: h2c", b"upgrade: h2c", b"UPGRADE: websocket"])
+def test_offers_of_other_protocols(service: Running, connect: Connect, offer: bytes) -> None:
+    """A body after one is still a body: clients of Java make such offers, and smugglers."""
+    with service.client() as client:
+        request = client.build_request("POST", "/predict", files={"file": encoded("roof")})
+    body = request.read()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {request.headers['content-type']}\r\n".encode()
+    connection = connect()
+    length = b"\r\nContent-Length: %d\r\n\r\n" % len(body)
+    connection.sendall(head + b"Connection: Upgrade, HTTP2-Settings, close\r\n" + offer + length + body)
+    answer = all_of(connection)
+    assert b'"class":"roof"' in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize("length", [b"-1", b"abc", b"99999999999999999999999", b"1e3"])
@@ -172,13 +254,14 @@ def test_who_waits_too_long_is_told(exported: Path) -> None:
     import threading
 
     statuses = []
-    with running(exported, "serve.lanes=1", "serve.max_batch=1", "serve.deadline_s=0.05") as service:
+    photo = encoded(size_px=3000)
+    with running(exported, "serve.lanes=1", "serve.max_batch=1", "serve.deadline_s=1.5") as service:
 
         def ask() -> None:
             with httpx.Client(base_url=service.address, timeout=30) as client:
-                statuses.append(client.post("/predict", files={"file": encoded(size_px=2000)}).status_code)
+                statuses.append(client.post("/predict", files={"file": photo}).status_code)
 
-        threads = [threading.Thread(target=ask) for _ in range(20)]
+        threads = [threading.Thread(target=ask) for _ in range(60)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -191,7 +274,7 @@ def test_uploads_share_a_budget_of_memory(exported: Path) -> None:
     """While one client's upload is under way, which takes all there is, others are told to come back."""
     with running(exported, "serve.max_bytes=1_000_000", "serve.max_pending_bytes=1_000_000") as service:
         with socket.create_connection(("127.0.0.1", service.port), timeout=20) as slow:
-            slow.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n--x")
+            slow.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n--x" + bytes(999_900))
             statuses = []
             for _ in range(200):  # until its headers have arrived
                 with service.client() as client:

@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving.images import animated, bomb_png, deep_png, encoded, many_scans, saved
+from tests.serving.images import (
+    HUGE_TILES,
+    MANY_PAGES,
+    MANY_STRIPS,
+    RUNS,
+    animated,
+    bomb_png,
+    deep_png,
+    encoded,
+    many_scans,
+    saved,
+)  # fmt: skip
 from tests.serving.tiny_model import picture
 
 
@@ -55,6 +66,13 @@ def test_wrong_top_n(client: httpx.Client, top_n: str) -> None:
     assert "top_n" in error(response)["message"]
 
 
+def test_head_is_get_without_the_body(client: httpx.Client) -> None:
+    for path in ("/", "/healthz", "/readyz", "/metrics", "/v2/health/live"):
+        response = client.head(path)
+        assert (response.status_code, response.content) == (200, b"")
+    assert client.head("/predict").status_code == 405
+
+
 def test_top_n_beyond_the_classes_gives_all(client: httpx.Client) -> None:
     assert len(ask(client, encoded(), top_n=1000).json()["results"][0]["predictions"]) == 3
 
@@ -73,6 +91,9 @@ HOSTILE = {
     "truncated": (encoded(form="JPEG", size_px=256)[:400], 422, "not a readable image"),
     "bomb": (bomb_png(5000), 413, "5000 x 5000 pixels"),
     "scans": (many_scans(), 422, "scans"),
+    "strips of a TIFF": (MANY_STRIPS, 422, "strips"),
+    "tiles of a TIFF": (HUGE_TILES, 422, "tiles"),
+    "runs of a BMP": (RUNS, 422, "run-length"),
 }
 
 
@@ -82,6 +103,11 @@ def test_unusable_images(client: httpx.Client, name: str) -> None:
     response = ask(client, content)
     assert response.status_code == status
     assert words in error(response)["message"]
+
+
+def test_pages_of_a_tiff_are_not_counted(client: httpx.Client) -> None:
+    """Which takes Pillow a time that grows with their square."""
+    assert ask(client, MANY_PAGES).status_code == 200
 
 
 def test_a_picture_with_a_page_behind_it_is_a_picture(client: httpx.Client) -> None:

@@ -41,6 +41,11 @@ def test_tensors_as_json(client: httpx.Client, flat: bool) -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
+def test_any_text_is_an_id(client: httpx.Client) -> None:
+    asked = json.dumps(question() | {"id": "\ud800"})
+    assert client.post(INFER, content=asked.encode()).json()["id"] == "\ud800"
+
+
 def test_tensors_as_bytes(client: httpx.Client) -> None:
     tensor = {
         "name": "images",
@@ -91,6 +96,8 @@ WRONG = {
     "text": json.dumps(question(data=["a"] * 1536)).encode(),
     "fractions": json.dumps(question(data=[0.5] * 1536)).encode(),
     "large values": json.dumps(question(data=[256] * 1536)).encode(),
+    "one long text": json.dumps(question(data=["x" * 50_000] + [""] * 1535)).encode(),
+    "a number": json.dumps(question(data=2_000_000_000)).encode(),
     "huge values": json.dumps(question(data=[10**400] + [0] * 1535)).encode(),
     "other output": json.dumps(question() | {"outputs": [{"name": "logits"}]}).encode(),
     "odd outputs": json.dumps(question() | {"outputs": 7}).encode(),
@@ -104,7 +111,7 @@ def test_wrong_requests(client: httpx.Client, name: str) -> None:
     assert isinstance(response.json()["error"], str)
 
 
-@pytest.mark.parametrize("length", ["x", "-1", "99999999"])
+@pytest.mark.parametrize("length", ["x", "-1", "99999999", "1" * 5000])
 def test_wrong_header_lengths(client: httpx.Client, length: str) -> None:
     headers = {"inference-header-content-length": length}
     assert client.post(INFER, json=question(), headers=headers).status_code == 400

@@ -57,10 +57,14 @@ def from_tree(tree: dict[Any, Any]) -> Config:
     return result
 
 
+PRESENT = ("data.home", "outputs", "variant", "input", "export", "predict", "serve", "drift")
+
+
 def overlay(run_tree: dict[Any, Any], composed: DictConfig, overrides: Iterable[str]) -> Config:
     """The configuration of an earlier run, with what the present command line says put on top.
 
-    What belongs to the machine and not to the run (``data.home``, ``outputs``) is the present one's in any case.
+    What belongs to the machine or to later commands and not to the run is the present one's in any case: a run of a
+    stranger's must not say where things are written, or what an export may lose.
 
     Args:
         run_tree: the run's config.yaml.
@@ -76,7 +80,7 @@ def overlay(run_tree: dict[Any, Any], composed: DictConfig, overrides: Iterable[
         default, chosen = Config().tracking, composed.tracking
         typed += [f"tracking.{name}" for name, value in vars(default).items() if chosen[name] != value]
         typed = ["tracking.mode" if key == "tracking" else key for key in typed]
-    for key in (*typed, "data.home", "outputs"):
+    for key in (*typed, *PRESENT):
         value = OmegaConf.select(composed, key)
         value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         try:

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from landuse.data.limits import Limits, image_problem, tiff_problem
 from landuse.errors import UserError
 
 DEEP_MODES = ("I", "F")  # Pillow's names of 16-bit, 32-bit and float images of one channel begin with these
 THUMBNAIL_PX = 32
-START_OF_SCAN = b"\xff\xda"
-MOST_SCANS = 100  # of a progressive JPEG, which usually has about 10; each takes a pass over the whole image
 BITS_PER_SAMPLE, SAMPLES_PER_PIXEL = 258, 277  # tags of the TIFF 6.0 specification
 # What the conversion to RGB does to each of Pillow's modes; RGB itself needs none.
 MODE_NOTES = {
@@ -57,14 +56,6 @@ class TooLargeError(UnusableImageError):
     """An image of more pixels than are taken."""
 
     status = 413
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a stranger's image may cost."""
-
-    formats: tuple[str, ...]  # Pillow's names
-    max_pixels: int  # width times height, as the file's header says
 
 
 @dataclass(frozen=True)
@@ -110,6 +101,8 @@ def _open_square(
     """The square image, width and height of the file, and what had to be done."""
     if not content:
         raise UnusableImageError(origin, "is not a readable image (the file is empty): repair or remove it.")
+    if limits is not None and (problem := tiff_problem(content, limits.max_pixels)) is not None:
+        raise UnusableImageError(origin, problem)
     try:
         with Image.open(io.BytesIO(content), formats=limits.formats if limits else None) as opened:
             if limits is not None:
@@ -119,6 +112,8 @@ def _open_square(
         raise UnknownFormatError(origin, _unidentified(content)) from error
     except (UserError, MemoryError):  # the latter tells about the machine, not about the image
         raise
+    except Image.DecompressionBombError as error:
+        raise TooLargeError(origin, f"is too large ({error}): cut or shrink it.") from error
     # Besides what Pillow documents, damaged TIFF directories raise TypeError, KeyError, struct.error and more.
     except Exception as error:
         raise UnusableImageError(origin, f"is not a readable image ({error}): repair or remove it.") from error
@@ -137,14 +132,10 @@ def _require_within(opened: Image.Image, content: bytes, origin: str, limits: Li
     """Nothing has been decoded yet: the file's header says what it would take."""
     width, height = opened.size
     if width * height > limits.max_pixels:
-        raise TooLargeError(
-            origin, f"has {width} x {height} pixels, of {limits.max_pixels:,} at most: cut or shrink it."
-        )
-    # A small file can have many frames and scans, and each of these takes a pass over the whole image.
-    if getattr(opened, "is_animated", False) and opened.format not in ("TIFF", "MPO"):
-        raise UnusableImageError(origin, "is animated: send one picture.")
-    if opened.format in ("JPEG", "MPO") and content.count(START_OF_SCAN) > MOST_SCANS:
-        raise UnusableImageError(origin, f"has more than {MOST_SCANS} scans: save it as an ordinary JPEG.")
+        largest = f"of {limits.max_pixels:,} at most"
+        raise TooLargeError(origin, f"has {width} x {height} pixels, {largest}: cut or shrink it.")
+    if (problem := image_problem(opened, content)) is not None:
+        raise UnusableImageError(origin, problem)
 
 
 def make_thumbnail(image: Image.Image) -> NDArray[np.uint8]:
@@ -195,8 +186,8 @@ def _left_out(opened: Image.Image) -> Iterator[str]:
     bands = getattr(opened, "tag_v2", {}).get(SAMPLES_PER_PIXEL, 1)
     if opened.mode == "RGB" and bands > 3:
         yield f"first three of {bands} bands"
-    if (pages := getattr(opened, "n_frames", 1)) > 1:
-        yield f"first of {pages} pages"
+    if getattr(opened, "is_animated", False):  # counting pages would read them all
+        yield "first of several pages"
 
 
 def _scaled(image: Image.Image, origin: str, value_range: Sequence[float] | None) -> Image.Image:

@@ -38,9 +38,9 @@ def compare(source: Source, variants: Sequence[Variant]) -> str:
     rows = [_torch_row(source), *(_row(source, variant, engines.get(variant.name)) for variant in variants)]
     model = source.model
     network = ServedNetwork(model.model, len(model.classes), model.mean, model.std)
-    with speed.compiled(network, model.image_size) as (run, note):
-        runs: dict[str, speed.Run] = {EAGER: speed.in_torch(network), **engines}
-        speeds = speed.measure(runs | ({} if run is None else {COMPILED: run}), model.image_size)
+    run, note = speed.compiled(network, model.image_size)
+    runs: dict[str, speed.Run] = {EAGER: speed.in_torch(network), **engines}
+    speeds = speed.measure(runs | ({} if run is None else {COMPILED: run}), model.image_size)
     rows = [replace(row, speed=speeds.get(row.name)) for row in rows]
     rows.insert(1, replace(rows[0], name=COMPILED, test=None, val_accuracy=None, speed=speeds.get(COMPILED), note=note))
     return table.write(source.run / EXPORT, rows, _facts(source))

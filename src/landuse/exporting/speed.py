@@ -1,11 +1,9 @@
 """How fast variants of a model are, measured in turn, so that the swings of a shared machine hit all alike."""
 
-import contextlib
-import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,41 +66,30 @@ def in_torch(network: ServedNetwork) -> Run:
     return run
 
 
-@contextlib.contextmanager
-def compiled(network: ServedNetwork, image_size: int) -> Iterator[tuple[Run | None, str]]:
+def compiled(network: ServedNetwork, image_size: int) -> tuple[Run | None, str]:
     """The network as torch.compile makes it, for a batch of one and of 32, and a note: how long that took, or why not.
 
     Its cache is a temporary folder, so that every compilation is a first one.
     """
+    from torch._inductor import config
+    from torch._inductor.utils import fresh_cache
+
+    images = np.zeros((BATCH, image_size, image_size, 3), np.uint8)
     with (
-        tempfile.TemporaryDirectory() as cache,
-        _environment(TORCHINDUCTOR_CACHE_DIR=cache, TORCHINDUCTOR_COMPILE_THREADS="1"),  # no pool of processes
+        tempfile.TemporaryDirectory() as folder,
+        fresh_cache(dir=folder),
+        config.patch(compile_threads=1),  # no pool of processes
         quiet(),
     ):
         torch._dynamo.reset()
         run = in_torch(torch.compile(network, dynamic=False))  # type: ignore[arg-type]
-        images = np.zeros((BATCH, image_size, image_size, 3), np.uint8)
         started = time.perf_counter()
         try:
             run(images[:1]), run(images)
         except Exception as error:  # of its own, or of the C++ compiler that it needs and may lack
             problem = str(error).strip().partition("\n")[0][:200]
-            yield None, f"does not compile here: {problem}"
-            return
-        yield run, f"compiled in {time.perf_counter() - started:.0f} s"
-
-
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ |= variables
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+            return None, f"does not compile here: {problem}"
+        return run, f"compiled in {time.perf_counter() - started:.0f} s"
 
 
 def _seconds(run: Run, images: NDArray[np.uint8]) -> float:

@@ -1,6 +1,6 @@
-"""The classification head, and training it alone on a frozen backbone."""
+"""The classification head, what it is given, and training it alone on a frozen backbone."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from landuse.errors import UserError
 
@@ -16,6 +16,20 @@ def find_head(model: nn.Module, num_classes: int) -> str | None:
         if linear or pointwise:
             name = candidate
     return name
+
+
+def features_of(given: object, logits: Tensor) -> Tensor:
+    """What stands for N images where features are compared: rows (N, D) float32.
+
+    Args:
+        given: the last input of the head in one pass of the model. Maps (N, D, H, W) are averaged over space, anything
+            else of N rows is flattened.
+        logits: (N, C), what the model answered. Their log-probabilities are the features where ``given`` is not of N
+            rows: of a model whose head is not known, or sees patches of the images.
+    """
+    if not isinstance(given, Tensor) or given.dim() < 2 or given.shape[0] != logits.shape[0]:
+        return logits.float().log_softmax(dim=1)
+    return given.float().mean(dim=(2, 3)) if given.dim() == 4 else given.float().flatten(1)
 
 
 def freeze_backbone(model: nn.Module, num_classes: int) -> None:

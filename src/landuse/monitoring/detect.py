@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from landuse.monitoring.reference import Reference, Rows
 from landuse.monitoring.statistics import NAMES
 
-FEWEST_EXPECTED = 5  # images of a class among those compared, below which the chi-square distribution is a poor guide
+FEWEST_EXPECTED = 5  # images of a class in either sample, below which the chi-square distribution is a poor guide
 
 
 def compare(reference: Reference, rows: Rows, alpha: float, min_images: int = 1) -> dict[str, Any]:
@@ -97,13 +97,13 @@ def ks_p_value(distance: float, num_first: int, num_second: int) -> float:
 def homogeneity(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float, int]:
     """Chi-square statistic and degrees of freedom of two rows of counts (C,): are they of one distribution?
 
-    Classes of which fewer than :data:`FEWEST_EXPECTED` are expected among the second are counted as one, with the next
-    larger class where even together they are too few. Which those are is told by the sums over both rows, so that it
-    says nothing of their difference.
+    Classes of which fewer than :data:`FEWEST_EXPECTED` are expected in the smaller row are counted as one, with the
+    next larger class where even together they are too few. Which those are is told by the sums over both rows, so that
+    it says nothing of their difference.
     """
     counts = np.stack([first, second]).astype(np.float64)
     counts = counts[:, np.argsort(counts.sum(axis=0), kind="stable")]
-    expected = counts.sum(axis=0) * second.sum() / counts.sum()
+    expected = counts.sum(axis=0) * min(first.sum(), second.sum()) / counts.sum()
     num_pooled = max(int((expected < FEWEST_EXPECTED).sum()), int((expected.cumsum() < FEWEST_EXPECTED).sum()) + 1)
     counts = np.column_stack([counts[:, :num_pooled].sum(axis=1), counts[:, num_pooled:]])
     expectation = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()

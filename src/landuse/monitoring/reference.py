@@ -21,7 +21,7 @@ from landuse.monitoring.statistics import NAMES, image_statistics
 FILE = "reference.safetensors"  # its name beside a model
 FORMAT, FORMAT_VERSION = "landuse-reference", 1
 MOST_ROWS = 2000  # images of a reference
-MOST_FITTED, LEAST_FITTED = 500, 20  # images that the components are fitted to, at most and at least
+MOST_FITTED, LEAST_FITTED = 500, 2  # images that the components are fitted to; fewer have no direction
 ENOUGH = MOST_ROWS + MOST_FITTED  # images; of more a part is chosen
 COMPONENTS = 8  # of the features
 LARGEST_FILE = 50_000_000  # bytes; 2000 rows, and components of a million features
@@ -84,7 +84,7 @@ def make_reference(
 
     Of n images a quarter serves to find the principal components of the features, whitened, and only the others are
     rows of the reference: along components that were fitted to them, images scatter more than new ones do, and every
-    comparison would begin with a difference. With too few images for that all serve as both.
+    comparison would begin with a difference. Of fewer than 8 images all are rows, and there are no components.
 
     Args:
         images: (n, S, S, 3) RGB, as the model sees them; may be a memory map.
@@ -98,10 +98,9 @@ def make_reference(
     if not n == len(probabilities) == len(features) > 0:
         raise ValueError(f"{n} images need as many probabilities and features, and one at least")
     order = np.random.default_rng(SEED).permutation(n)
-    num_fitted = min(MOST_FITTED, n // 4)
-    fitted, kept = (order[:num_fitted], order[num_fitted:]) if num_fitted >= LEAST_FITTED else (order, order)
-    kept = np.sort(kept[:MOST_ROWS])
-    centre, components = _principal(features[fitted])
+    num_fitted = min(MOST_FITTED, n // 4) if n // 4 >= LEAST_FITTED else 0
+    kept = np.sort(order[num_fitted:][:MOST_ROWS])
+    centre, components = _principal(features[order[:num_fitted]])
     projected = _projected(features[kept], centre, components)
     statistics = [image_statistics(images[rows]) for rows in np.array_split(kept, -(-len(kept) // READ_AT_ONCE))]
     rows = _rows(np.concatenate(statistics), projected, probabilities[kept])
@@ -153,8 +152,10 @@ def load(path: Path, num_classes: int | None = None, num_features: int | None = 
 def _principal(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Centre (D,) and the first principal components (P, D), divided by the standard deviation along them.
 
-    Directions without variance are left out; there may be none.
+    Directions without variance are left out; there may be none, and of no features (0, D) there are none.
     """
+    if len(features) == 0:
+        return np.zeros(features.shape[1], np.float32), np.zeros((0, features.shape[1]), np.float32)
     centre = features.mean(axis=0, dtype=np.float64)
     with threadpool_limits(1, "blas"):  # beside other work on the same cores, more take a hundred times as long
         _, scales, directions = np.linalg.svd(features - centre, full_matrices=False)

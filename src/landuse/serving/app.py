@@ -1,5 +1,6 @@
 """The routes of the service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -10,12 +11,12 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
-from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from landuse.serving import metrics as prometheus
 from landuse.serving import page, schemas
+from landuse.serving.answers import json_response
 from landuse.serving.engine import top_classes
 from landuse.serving.front import encoded
 from landuse.serving.protocol_v2 import inference_routes
@@ -35,13 +36,13 @@ def build_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        service.close()
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(
         title="landuse", version=service.release, description=DESCRIPTION, lifespan=lifespan, docs_url=None,
         redoc_url=None,
     )  # fmt: skip
-    _handle_errors(app)
+    _handle_errors(app, service)
     _answer_images(app, service)
     _tell_about_model(app, service)
     _tell_about_health(app, service)
@@ -51,18 +52,18 @@ def build_app(service: Service) -> FastAPI:
     return app
 
 
-def json_response(content: Any, status: int = 200) -> Response:
-    """JSON, quickly."""
-    return Response(to_json(content), status, media_type="application/json")
-
-
-def _handle_errors(app: FastAPI) -> None:
+def _handle_errors(app: FastAPI, service: Service) -> None:
     """Every error is JSON of one form."""
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Exception) -> Response:
         assert isinstance(refusal, Refusal)
+        service.metrics.refused(refusal.code)
         return _as_response(request, refusal)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return _as_response(request, Refusal(500, "The request could not be answered."))
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: Exception) -> Response:
@@ -98,8 +99,11 @@ def _answer_images(app: FastAPI, service: Service) -> None:
             files = files_of(request.headers.get("content-type"), body, settings.max_files)
             del body  # of which files are copies
             outcomes, loaded = await service.answer(files)
-        if len(outcomes) == 1 and isinstance(outcomes[0], Refusal):
-            raise outcomes[0]
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+        if len(outcomes) == 1 and refusals:
+            raise refusals[0]
+        for refusal in refusals:
+            service.metrics.refused(refusal.code)
         classes = loaded.engine.model.classes
         results = [
             {"file": i, "error": outcome.describe()}
@@ -165,16 +169,16 @@ def _show_page(app: FastAPI, service: Service) -> None:
     @app.get("/samples", tags=["page"], responses=schemas.SAMPLES_RESPONSES)
     async def samples() -> Response:
         """Images to try, of the split that the model was validated on."""
-        names = service.samples
-        return json_response({"samples": [{"name": n, "url": f"/samples/{i}"} for i, n in enumerate(names)]})
+        names = enumerate(service.lanes.loaded.samples)
+        return json_response({"samples": [{"name": name, "url": f"/samples/{i}"} for i, name in names]})
 
     @app.get("/samples/{number}", tags=["page"], responses=schemas.SAMPLE_RESPONSES)
-    def sample(number: int) -> Response:
+    async def sample(number: int) -> Response:
         """One of these images."""
-        content = service.sample(number)
-        if content is None:
+        contents = list(service.lanes.loaded.samples.values())
+        if not 0 <= number < len(contents):
             raise Refusal(404, f"There is no sample {number}.")
-        return Response(content, media_type="image/png")
+        return Response(contents[number], media_type="image/png")
 
 
 def _show_documentation(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ arithmetic release Python's lock, no core waits for another's part of the work, 
 against each other.
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landuse.data.decode import UnusableImageError, decode_square
+from landuse.data.judge import MAX_ENTRY_BYTES
 from landuse.files import open_regular
 from landuse.serving.engine import Answers, Engine
 
@@ -83,5 +85,7 @@ def _answer(engine: Engine, paths: Sequence[Path], is_closed: threading.Event) -
 
 def _read(path: Path, engine: Engine) -> NDArray[np.uint8]:
     with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_ENTRY_BYTES:  # as in archives
+            raise ValueError(f"it has more than {MAX_ENTRY_BYTES:,} bytes")
         content = file.read()
     return decode_square(content, str(path), engine.model.image_size, engine.model.value_range)

@@ -56,13 +56,21 @@ class Engine:
             raise UserError(f"{path} cannot be run ({problem}). Export the run again.") from error
         if answers.probabilities.shape[1:] != (len(self.model.classes),):
             raise UserError(f"{path} does not have the {len(self.model.classes)} classes of its description.")
-        if not all(np.isfinite(values).all() for values in answers):
-            raise UserError(f"{path} answers with what are no numbers: its weights are damaged. Export the run again.")
         self.num_features = int(answers.features.shape[1])
 
     def __call__(self, images: NDArray[np.uint8]) -> Answers:
-        """Answer for images (N, S, S, 3) uint8 RGB."""
-        return Answers(*self._session.run(OUTPUTS, {INPUT: images}))
+        """Answer for images (N, S, S, 3) uint8 RGB.
+
+        Raises:
+            UserError: the model gives what are no numbers, or not a row for each image.
+        """
+        answers = Answers(*self._session.run(OUTPUTS, {INPUT: images}))
+        if not all(len(values) == len(images) and np.isfinite(values).all() for values in answers):
+            raise UserError(
+                f"{self.model.folder / MODEL_FILE} answers with what are no numbers, or not for each image: its weights"
+                " are damaged. Export the run again."
+            )
+        return answers
 
     def _require_signature(self) -> None:
         inputs = [(value.name, value.type) for value in self._session.get_inputs()]

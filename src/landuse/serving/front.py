@@ -1,5 +1,6 @@
 """The outermost layer of the service: who may ask, what is refused at once, what is counted and logged."""
 
+import asyncio
 import hmac
 import itertools
 import json
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from landuse.serving.logs import event
 from landuse.serving.metrics import Metrics
-from landuse.serving.refusal import CODES, Refusal, busy
+from landuse.serving.refusal import Refusal, busy
 from landuse.serving.traces import Tracer
 
 # The page, health checks and the API's description: a link cannot show a key, and none of these tells about the model.
@@ -48,6 +49,9 @@ class Front:
         request_id = self._request_id(headers)
         scope["state"]["request_id"] = request_id.decode()
 
+        if scope["method"] == "HEAD":  # the answer to GET, of which uvicorn sends the headers alone
+            scope = {**scope, "method": "GET"}
+
         async def observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -59,14 +63,15 @@ class Front:
         with self._tracer.span(route, headers) as span:
             try:
                 if (refusal := self._refusal(scope, headers)) is not None:
-                    self._metrics.refused(CODES.get(refusal.status, "error"))
+                    self._metrics.refused(refusal.code)
                     await _respond(refusal, scope, observed)
                 else:
                     await self._app(scope, receive, observed)
-            except Exception:
-                logging.getLogger(__name__).exception("a request failed")
+            except asyncio.CancelledError:  # what is under way when the time to stop has passed
                 if not status:
-                    await _respond(Refusal(500, "The request could not be answered."), scope, observed)
+                    await _respond(Refusal(503, "The service has stopped."), scope, observed)
+            except Exception:  # which the application has answered already
+                logging.getLogger(__name__).exception("a request failed")
             span.end(status)
         seconds = time.perf_counter() - started
         self._metrics.request(route, status, seconds)
@@ -112,8 +117,8 @@ def encoded(refusal: Refusal, scope: Scope) -> tuple[bytes, dict[str, str]]:
         headers["retry-after"] = str(refusal.retry_after_s)
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
-    if refusal.closes:
-        headers["connection"] = "close"
+    if refusal.status == 408 or any(name == b"expect" for name, _ in scope["headers"]):
+        headers["connection"] = "close"  # of the one the rest may come at any time, of the other perhaps never
     return json.dumps({"error": content}).encode(), headers
 
 

@@ -8,32 +8,27 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.data.decode import Limits, UnusableImageError, decode_square
-from landuse.serving.engine import Answers, Engine
-from landuse.serving.refusal import Refusal, busy
+from landuse.data.decode import UnusableImageError, decode_square
+from landuse.data.limits import Limits
+from landuse.monitoring.window import Window
+from landuse.serving.engine import Engine
+from landuse.serving.refusal import Refusal, busy, unusable
 
 log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 Outcome = NDArray[np.float32] | Refusal  # probabilities (C,) of one image, or why there are none
 
-
 FAILED = Refusal(500, "The image could not be answered.")
-
-
-class Watcher(Protocol):
-    """Is shown what the model answered."""
-
-    def add(self, images: Pixels, probabilities: NDArray[np.float32], features: NDArray[np.float32]) -> None:
-        """Images (N, S, S, 3), probabilities (N, C), features (N, D)."""
+NO_MEMORY = Refusal(503, "There is no memory left for this image: try again in a second.", 1)
+CLOSE_S = 5.0  # for lanes to end, when nothing waits any more
 
 
 @dataclass(frozen=True)
@@ -41,20 +36,21 @@ class Loaded:
     """A model in service, and what belongs to it: they are exchanged together."""
 
     engine: Engine
-    watcher: Watcher | None
+    window: Window | None  # of the images answered; None: drift is not watched
+    samples: Mapping[str, bytes] = field(default_factory=dict)  # PNG files to try, by name
 
 
 class Request:
-    """Images that are answered together; in the event loop of whoever waits for it."""
+    """Images that are answered together, all by one model."""
 
-    __slots__ = ("deadline", "done", "loaded", "outcomes", "waiting")
+    __slots__ = ("done", "images", "loaded", "outcomes", "waiting")
 
-    def __init__(self, num_images: int, deadline: float) -> None:
-        self.outcomes: list[Outcome | None] = [None] * num_images
-        self.waiting = num_images
-        self.deadline = deadline  # of time.monotonic()
+    def __init__(self, images: Sequence[bytes | Pixels], loaded: Loaded) -> None:
+        self.images = images  # none: nobody waits any more
+        self.loaded = loaded
+        self.outcomes: list[Outcome] = [FAILED] * len(images)
+        self.waiting = len(images)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.loaded: Loaded | None = None  # which answered last
 
     def finish(self, answered: int) -> None:
         """Called in the event loop alone, so that no two lanes count at once."""
@@ -66,8 +62,7 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class _Job:
     request: Request
-    number: int
-    image: bytes | Pixels  # a file, or (S, S, 3)
+    number: int  # of the image
 
 
 class Lanes:
@@ -100,12 +95,15 @@ class Lanes:
         """Whether a further request would be refused."""
         return self._queue.qsize() >= self._max_queue
 
-    async def answer(self, images: Sequence[bytes | Pixels], deadline_s: float) -> tuple[list[Outcome], Loaded]:
-        """An outcome per image, and the model that answered.
+    async def answer(
+        self, images: Sequence[bytes | Pixels], deadline_s: float, loaded: Loaded | None = None
+    ) -> tuple[list[Outcome], Loaded]:
+        """An outcome per image, and the model that answered all of them.
 
         Args:
             images: files, or pixels (S, S, 3) uint8 of the model's size.
-            deadline_s: from now; what has not been begun by then is given up.
+            deadline_s: from now.
+            loaded: which model; None: the one in service.
 
         Raises:
             Refusal: the queue is full, or the deadline has passed.
@@ -113,19 +111,25 @@ class Lanes:
         if self._queue.qsize() + len(images) > self._max_queue:
             raise busy()
         self._loop = asyncio.get_running_loop()
-        request = Request(len(images), time.monotonic() + deadline_s)
-        for number, image in enumerate(images):
-            self._queue.put(_Job(request, number, image))
-        await request.done
-        assert request.loaded is not None
-        return [outcome for outcome in request.outcomes if outcome is not None], request.loaded
+        request = Request(images, loaded or self.loaded)
+        for number in range(len(images)):
+            self._queue.put(_Job(request, number))
+        try:
+            async with asyncio.timeout(deadline_s):
+                await request.done
+        except TimeoutError:
+            raise Refusal(503, "The image waited for longer than an answer may take: try again.", 1) from None
+        finally:
+            request.images = ()  # what still waits is passed over, and freed
+        return request.outcomes, request.loaded
 
     def close(self) -> None:
-        """End the threads, after what waits is answered."""
+        """End the threads, after what waits is answered; a lane that hangs is left behind."""
         for _ in self._threads:
             self._queue.put(None)
+        end = time.monotonic() + CLOSE_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
@@ -139,55 +143,58 @@ class Lanes:
                     jobs.append(job)
             except Empty:
                 pass
-            self._answer(jobs)
+            for loaded in {id(job.request.loaded): job.request.loaded for job in jobs}.values():
+                self._answer(loaded, [job for job in jobs if job.request.loaded is loaded])
 
-    def _answer(self, jobs: list[_Job]) -> None:
-        loaded, outcomes = self.loaded, dict[int, Outcome]()
+    def _answer(self, loaded: Loaded, jobs: list[_Job]) -> None:
+        """Whatever happens, those who wait are told and the lane goes on."""
         try:
-            self._run(loaded, jobs, outcomes)
-        except Exception:  # whatever it is, those who wait must be told and the lane must go on
-            log.exception("a batch failed")
+            self._run(loaded, jobs)
+        except Exception as error:
+            if len(jobs) > 1:  # one image must not spoil the others
+                for job in jobs:
+                    self._answer(loaded, [job])
+                return
+            log.exception("an image failed")
+            jobs[0].request.outcomes[jobs[0].number] = NO_MEMORY if isinstance(error, MemoryError) else FAILED
         requests: dict[Request, int] = {}
-        for i, job in enumerate(jobs):
-            job.request.outcomes[job.number] = outcomes.get(i, FAILED)
-            job.request.loaded = loaded
+        for job in jobs:
             requests[job.request] = requests.get(job.request, 0) + 1
         assert self._loop is not None
         self._loop.call_soon_threadsafe(_finish, requests)
 
-    def _run(self, loaded: Loaded, jobs: list[_Job], outcomes: dict[int, Outcome]) -> None:
+    def _run(self, loaded: Loaded, jobs: list[_Job]) -> None:
         begun = time.perf_counter()
-        decoded: dict[int, Pixels] = {}
-        for i, job in enumerate(jobs):
+        decoded: list[tuple[_Job, Pixels]] = []
+        for job in jobs:
+            files = job.request.images
+            if not files:  # given up
+                continue
             try:
-                decoded[i] = self._pixels(loaded, job)
+                decoded.append((job, self._pixels(loaded, files[job.number])))
             except Refusal as refusal:
-                outcomes[i] = refusal
+                job.request.outcomes[job.number] = refusal
         if not decoded:
             return
-        images = np.stack(list(decoded.values()))
+        images = np.stack([pixels for _, pixels in decoded])
         between = time.perf_counter()
-        answers: Answers = loaded.engine(images)
+        answers = loaded.engine(images)
         self._on_batch(len(images), between - begun, time.perf_counter() - between)
-        outcomes.update(zip(decoded, answers.probabilities, strict=True))
-        if loaded.watcher is not None:
-            loaded.watcher.add(images, answers.probabilities, answers.features)
+        for (job, _), probabilities in zip(decoded, answers.probabilities, strict=True):
+            job.request.outcomes[job.number] = probabilities
+        if loaded.window is not None:
+            loaded.window.add(images, answers.probabilities, answers.features)
 
-    def _pixels(self, loaded: Loaded, job: _Job) -> Pixels:
+    def _pixels(self, loaded: Loaded, image: bytes | Pixels) -> Pixels:
+        if isinstance(image, np.ndarray):
+            return image
         model = loaded.engine.model
-        if time.monotonic() > job.request.deadline:
-            raise Refusal(503, "The image waited for longer than an answer may take: try again in a second.", 1)
-        if isinstance(job.image, np.ndarray):
-            if job.image.shape != (model.image_size, model.image_size, 3):
-                size = model.image_size
-                raise Refusal(400, f"The model takes images of the shape [{size}, {size}, 3].")
-            return job.image
         try:
-            return decode_square(job.image, "The file", model.image_size, model.value_range, self._limits)
+            return decode_square(image, "The file", model.image_size, model.value_range, self._limits)
         except UnusableImageError as error:
-            raise Refusal(error.status, str(error)) from error
+            raise unusable(error.status, str(error)) from error
         except MemoryError:
-            raise Refusal(503, "There is no memory left for this image: try again in a second.", 1) from None
+            raise NO_MEMORY from None
 
 
 def _finish(requests: dict[Request, int]) -> None:

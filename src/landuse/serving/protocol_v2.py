@@ -4,17 +4,19 @@ Specification: github.com/kserve/open-inference-protocol, and for tensors as byt
 Triton send unless told otherwise) its extension "binary_tensor_data".
 """
 
+import asyncio
 import json
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
-from pydantic_core import to_json
 
-from landuse.files import require_shallow
+from landuse.serving.answers import json_response
 from landuse.serving.engine import INPUT
+from landuse.serving.lanes import Loaded
 from landuse.serving.refusal import Refusal
 from landuse.serving.schemas import TENSORS, V2_MISSING, V2_NOT_READY, V2_REFUSALS, V2_RESPONSES
 from landuse.serving.service import Service
@@ -23,6 +25,7 @@ from landuse.serving.uploads import read_body
 OUTPUT = "probabilities"
 JSON_LENGTH = "inference-header-content-length"
 LARGEST_ID = 1000  # characters
+CHARACTERS_A_VALUE, LARGEST_REST = 6, 65_536  # of JSON: "255, " and a bracket; and all around the values
 
 
 def inference_routes(service: Service) -> APIRouter:
@@ -33,19 +36,19 @@ def inference_routes(service: Service) -> APIRouter:
     @router.get("")
     async def server() -> Response:
         """What this server is."""
-        return _json({"name": "landuse", "version": service.release, "extensions": ["binary_tensor_data"]})
+        return json_response({"name": "landuse", "version": service.release, "extensions": ["binary_tensor_data"]})
 
     @router.get("/health/live")
     async def live() -> Response:
         """Whether the process is alive."""
-        return _json({"live": True})
+        return json_response({"live": True})
 
     @router.get("/health/ready", responses=V2_NOT_READY)
     async def ready() -> Response:
         """Whether it can take requests."""
         if not service.is_ready:
             raise Refusal(503, "The service is about to stop.")
-        return _json({"ready": True})
+        return json_response({"ready": True})
 
     @router.get("/models/{name}", responses=V2_MISSING)
     @router.get("/models/{name}/versions/{version}", **versioned)
@@ -54,7 +57,7 @@ def inference_routes(service: Service) -> APIRouter:
         _require_model(service, request)
         loaded = service.lanes.loaded.engine.model
         side, classes = loaded.image_size, len(loaded.classes)
-        return _json({
+        return json_response({
             "name": name,
             "versions": [loaded.version],
             "platform": "onnx_onnxv1",
@@ -67,7 +70,7 @@ def inference_routes(service: Service) -> APIRouter:
     async def model_ready(request: Request, name: str) -> Response:
         """Whether the model can take requests."""
         _require_model(service, request)
-        return _json({"name": name, "ready": service.is_ready})
+        return json_response({"name": name, "ready": service.is_ready})
 
     @router.post("/models/{name}/infer", responses=V2_MISSING | V2_REFUSALS, openapi_extra=TENSORS)
     @router.post("/models/{name}/versions/{version}/infer", **versioned)
@@ -76,18 +79,19 @@ def inference_routes(service: Service) -> APIRouter:
         _require_model(service, request)
         with service.budget.share() as share:
             body = await read_body(request, share, service.settings.max_bytes, service.settings.upload_timeout_s)
-            question, images = _read(request, body, service)
-            outcomes, loaded = await service.answer(list(images))
+            loaded, length = service.lanes.loaded, request.headers.get(JSON_LENGTH)
+            # In a thread, because a large question takes long to read.
+            question, images = await asyncio.to_thread(_read, length, body, loaded, service.settings.max_files)
+            del body
+            outcomes, _ = await service.answer(list(images), loaded)
+        rows = []
         for outcome in outcomes:
             if isinstance(outcome, Refusal):
                 raise outcome
-        return _write(question, np.stack(outcomes), name, loaded.engine.model.version)  # type: ignore[arg-type]
+            rows.append(outcome)
+        return _write(question, np.stack(rows), name, loaded.engine.model.version)
 
     return router
-
-
-def _json(content: Any) -> Response:
-    return Response(to_json(content), media_type="application/json")
 
 
 def _require_model(service: Service, request: Request) -> None:
@@ -96,23 +100,26 @@ def _require_model(service: Service, request: Request) -> None:
         raise Refusal(404, f"There is no such model here: it is called {service.settings.name}.")
 
 
-def _read(request: Request, body: bytes, service: Service) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """The question, and its images (N, S, S, 3)."""
-    length = request.headers.get(JSON_LENGTH, str(len(body)))
-    if not length.isdecimal() or int(length) > len(body):
-        raise Refusal(400, f"{JSON_LENGTH} must be the number of bytes of the JSON.")
-    text, binary = body[: int(length)], body[int(length) :]
+def _read(length: str | None, body: bytes, loaded: Loaded, max_images: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """The question, and its images (N, S, S, 3).
+
+    Args:
+        length: of the JSON, the header's text; None: of the whole body.
+    """
+    side = loaded.engine.model.image_size
+    most_json = CHARACTERS_A_VALUE * max_images * side * side * 3 + LARGEST_REST
     try:
-        question = json.loads(text)
-        require_shallow(question)
+        num_bytes = len(body) if length is None else int(length) if len(length) < 12 and length.isdecimal() else -1
+        if not 0 <= num_bytes <= min(len(body), most_json):
+            raise ValueError(f"its JSON must have at most {most_json:,} bytes, and {JSON_LENGTH} must say how many")
+        question = json.loads(body[:num_bytes])
         tensor, *others = question["inputs"]
         if others or tensor["name"] != INPUT or tensor["datatype"] != "UINT8":
             raise ValueError(f"its only input is '{INPUT}' of the datatype UINT8")
-        side = service.lanes.loaded.engine.model.image_size
         shape = [int(number) for number in tensor["shape"]]
-        if len(shape) != 4 or shape[1:] != [side, side, 3] or not 1 <= shape[0] <= service.settings.max_files:
-            raise ValueError(f"its shape is [n, {side}, {side}, 3] with n from 1 to {service.settings.max_files}")
-        images = _tensor(tensor, binary).reshape(shape)
+        if len(shape) != 4 or shape[1:] != [side, side, 3] or not 1 <= shape[0] <= max_images:
+            raise ValueError(f"its shape is [n, {side}, {side}, 3] with n from 1 to {max_images}")
+        images = _tensor(tensor, body[num_bytes:]).reshape(shape)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise Refusal(400, f"The request is not what the model takes: {problem[:300]}.") from error
@@ -124,10 +131,14 @@ def _tensor(tensor: dict[str, Any], binary: bytes) -> NDArray[np.uint8]:
         if tensor["parameters"]["binary_data_size"] != len(binary):
             raise ValueError("binary_data_size is not the number of bytes behind the JSON")
         return np.frombuffer(binary, np.uint8)
-    values = np.asarray(tensor["data"])
-    if values.dtype.kind not in "iu" or values.size == 0 or values.min() < 0 or values.max() > 255:
-        raise ValueError("its values are integers from 0 to 255")
-    return values.astype(np.uint8)
+    values = tensor["data"]
+    for _ in range(3):  # flat, or nested as the shape is
+        if isinstance(values, list) and values and isinstance(values[0], list):
+            values = list(chain.from_iterable(values))
+    if not isinstance(values, list):
+        raise ValueError("data must be a list")
+    # Not numpy, which would find a common type for whatever there is: of one long text among many, gigabytes.
+    return np.frombuffer(bytes(values), np.uint8)
 
 
 def _write(question: dict[str, Any], probabilities: NDArray[np.float32], name: str, version: str) -> Response:
@@ -136,9 +147,10 @@ def _write(question: dict[str, Any], probabilities: NDArray[np.float32], name: s
         content["id"] = identity[:LARGEST_ID]
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": list(probabilities.shape)}
     if not _wants_binary(question):
-        return _json(content | {"outputs": [output | {"data": probabilities.ravel().tolist()}]})
+        answer = content | {"outputs": [output | {"data": probabilities.ravel().tolist()}]}
+        return Response(json.dumps(answer), media_type="application/json")  # which takes any text as an id
     binary = probabilities.astype("<f4").tobytes()
-    text = to_json(content | {"outputs": [output | {"parameters": {"binary_data_size": len(binary)}}]})
+    text = json.dumps(content | {"outputs": [output | {"parameters": {"binary_data_size": len(binary)}}]}).encode()
     return Response(text + binary, media_type="application/octet-stream", headers={JSON_LENGTH: str(len(text))})
 
 

@@ -10,8 +10,9 @@ CODES = {
     408: "timeout",
     413: "too_large",
     415: "unsupported_media_type",
-    422: "unusable_image",
+    422: "invalid_request",
     429: "busy",
+    431: "too_large",
     500: "internal_error",
     503: "unavailable",
 }
@@ -24,21 +25,23 @@ class Refusal(Exception):  # noqa: N818 (an answer, not a failure of the program
         status: of HTTP.
         message: why and what to do, in a sentence or two; says nothing that the sender did not know.
         retry_after_s: when to try again, where that helps.
+        code: for programs.
     """
 
-    def __init__(self, status: int, message: str, retry_after_s: int | None = None) -> None:
+    def __init__(self, status: int, message: str, retry_after_s: int | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.status, self.message, self.retry_after_s = status, message, retry_after_s
-
-    @property
-    def closes(self) -> bool:
-        """Whether the connection ends with it, as part of the request may still be on its way."""
-        return self.status in (408, 413)
+        self.code = code or CODES.get(status, "error")
 
     def describe(self, request_id: str | None = None) -> dict[str, Any]:
         """The JSON form: ``{"code": ..., "message": ...}``."""
-        content = {"code": CODES.get(self.status, "error"), "message": self.message}
+        content = {"code": self.code, "message": self.message}
         return content if request_id is None else content | {"request_id": request_id}
+
+
+def unusable(status: int, message: str) -> Refusal:
+    """For an image that cannot be used, though the request is right."""
+    return Refusal(status, message, code="unusable_image" if status == 422 else None)
 
 
 def too_large(max_bytes: int) -> Refusal:

@@ -147,9 +147,7 @@ TENSORS: dict[str, Any] = {
         "content": {
             "application/json": {
                 "schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}},
-                "example": {
-                    "inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 64, 64, 3], "data": [[["..."]]]}]
-                },
+                "example": {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 64, 64, 3], "data": []}]},
             }
         },
     }

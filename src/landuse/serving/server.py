@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -21,11 +22,13 @@ from landuse.serving import logs
 from landuse.serving.app import build_app
 from landuse.serving.front import Front
 from landuse.serving.guard import guarded
+from landuse.serving.refusal import Refusal
 from landuse.serving.service import Service
 from landuse.serving.traces import make_tracer
 
 BACKLOG = 2048  # connections that the system holds until they are accepted
 KEEP_ALIVE_S = 75
+OTHER_FILES = 128  # that the process holds besides connections: the socket, the log, what is being read
 # At Python's default, 5 ms, a lane would wait as long for its lock as a batch takes while the event loop is busy.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -42,6 +45,7 @@ def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> Non
     settings = config.serve
     logs.set_up(settings.log_format, config.log.level)
     api_key = os.environ.get("LANDUSE_API_KEY") or None
+    _raise_open_files(settings.max_connections)
     listener = _listen(settings.host, port_of(settings.port))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return_freed_memory()
@@ -55,9 +59,9 @@ def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> Non
             allow_headers=["x-api-key", "authorization", "content-type"],
         )  # fmt: skip
     server = _Server(service, uvicorn.Config(
-        app, http=guarded(settings.max_connections, settings.upload_timeout_s), ws="none", lifespan="on",
-        log_config=None, access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=round(settings.drain_s),
+        app, http=guarded(settings.max_connections, settings.max_bytes, settings.upload_timeout_s), ws="none",
+        lifespan="on", log_config=None, access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=math.ceil(settings.drain_s),
     ))  # fmt: skip
     host, port = listener.getsockname()[:2]
     server.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -85,6 +89,27 @@ def port_of(given: int | None) -> int:
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _raise_open_files(max_connections: int) -> None:
+    """Let the process hold as many connections as it may have, each of which is an open file.
+
+    Raises:
+        UserError: the system does not allow as many.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = max_connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UserError(
+            f"serve.max_connections={max_connections}: the system allows this process {hard:,} open files, of which "
+            f"{OTHER_FILES} are for others; lower it, or raise the limit (ulimit -Hn)."
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -139,7 +164,7 @@ class _Server(uvicorn.Server):
 
     def _reload(self) -> None:
         async def reload() -> None:
-            with contextlib.suppress(Exception):  # what went wrong is in the log
+            with contextlib.suppress(Refusal):  # what went wrong is in the log
                 await self._service.reload()
 
         task = asyncio.get_running_loop().create_task(reload())

@@ -3,23 +3,28 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.core import Metric
+
 from landuse.config.schema import DriftConfig, ServeConfig
-from landuse.data.decode import Limits
+from landuse.data.limits import Limits
 from landuse.errors import FailureError, UserError
+from landuse.files import is_own
 from landuse.monitoring.reference import load
 from landuse.monitoring.window import Window
 from landuse.serving.artifact import REFERENCE_FILE, SAMPLES
 from landuse.serving.engine import Engine
 from landuse.serving.lanes import Lanes, Loaded, Outcome, Pixels
 from landuse.serving.logs import event
-from landuse.serving.metrics import Metrics
+from landuse.serving.metrics import Metrics, gauge
 from landuse.serving.refusal import Refusal
 from landuse.serving.uploads import Budget
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 LARGEST_SAMPLE = 10_000_000  # bytes
@@ -45,7 +50,7 @@ class Service:
         self.settings, self.has_key, self.release = settings, has_key, version("landuse")
         self._drift, self._find = drift, find
         self._reloading = asyncio.Lock()
-        loaded, self.samples, self._sample_paths = self._load(folder)
+        loaded = self._load(folder)
         self.metrics, self.budget = Metrics(self._state), Budget(settings.max_pending_bytes)
         self.lanes = Lanes(
             loaded, num_lanes, settings.max_batch, settings.max_queue, Limits(FORMATS, settings.max_pixels),
@@ -53,18 +58,21 @@ class Service:
         )  # fmt: skip
         self.is_ready = True
 
-    async def answer(self, images: Sequence[bytes | Pixels]) -> tuple[list[Outcome], Loaded]:
-        """An outcome per image, and the model that answered; counted.
+    async def answer(
+        self, images: Sequence[bytes | Pixels], loaded: Loaded | None = None
+    ) -> tuple[list[Outcome], Loaded]:
+        """An outcome per image, and the model that answered; answers are counted.
+
+        Args:
+            loaded: which model; None: the one in service.
 
         Raises:
-            Refusal: the queue is full.
+            Refusal: the queue is full, or the images waited too long.
         """
-        outcomes, loaded = await self.lanes.answer(images, self.settings.deadline_s)
+        outcomes, loaded = await self.lanes.answer(images, self.settings.deadline_s, loaded)
         classes = loaded.engine.model.classes
         for outcome in outcomes:
-            if isinstance(outcome, Refusal):
-                self.metrics.refused(outcome.describe()["code"])
-            else:
+            if not isinstance(outcome, Refusal):
                 best = int(outcome.argmax())
                 self.metrics.answered(classes[best], float(outcome[best]))
         return outcomes, loaded
@@ -89,19 +97,11 @@ class Service:
 
     def drift(self) -> dict[str, Any]:
         """Whether the newest images are like those that the model was validated on."""
-        watcher = self.lanes.loaded.watcher
-        if isinstance(watcher, Window):
-            result: dict[str, Any] = watcher.result()
-            return result
+        window = self.lanes.loaded.window
+        if window is not None:
+            return window.result()
         settings = {"window": self._drift.window, "min_images": self._drift.min_images, "alpha": self._drift.alpha}
         return {"state": "unavailable", "num_images": 0, **settings, "tests": []}
-
-    def sample(self, number: int) -> bytes | None:
-        """A sample's PNG, if there is one of this number."""
-        if not 0 <= number < len(self._sample_paths):
-            return None
-        with self._sample_paths[number].open("rb") as file:
-            return file.read(LARGEST_SAMPLE)
 
     async def reload(self) -> dict[str, str]:
         """Take the newest export of the run into service; requests under way are answered by the model before.
@@ -111,11 +111,13 @@ class Service:
         """
         async with self._reloading:
             try:
-                loaded, samples, paths = await asyncio.to_thread(lambda: self._load(self._find()))
-            except (UserError, FailureError, OSError) as error:
+                loaded = await asyncio.to_thread(lambda: self._load(self._find()))
+            except Exception as error:  # whatever it is, the one in service must stay
+                if not isinstance(error, UserError | FailureError):
+                    log.exception("a model could not be loaded")
                 event("reload failed", {"reason": str(error)}, logging.ERROR)
                 raise Refusal(503, "The model could not be loaded, the one before stays; the log says why.") from error
-            self.lanes.loaded, self.samples, self._sample_paths = loaded, samples, paths
+            self.lanes.loaded = loaded
         event("reloaded", self.identity(loaded))
         return self.identity(loaded)
 
@@ -124,7 +126,7 @@ class Service:
         self.is_ready = False
         self.lanes.close()
 
-    def _load(self, folder: Path) -> tuple[Loaded, list[str], list[Path]]:
+    def _load(self, folder: Path) -> Loaded:
         begun = time.perf_counter()
         engine = Engine(folder, self.settings.threads, self.settings.max_batch)
         window = None
@@ -133,12 +135,21 @@ class Service:
             window = Window(reference, self._drift.window, self._drift.min_images, self._drift.alpha)
         else:
             event("drift is not watched", {"reason": f"the export has no {REFERENCE_FILE}"}, logging.WARNING)
-        paths = [path for path in sorted((folder / SAMPLES).glob("*.png"))[:MOST_SAMPLES] if not path.is_symlink()]
         seconds = round(time.perf_counter() - begun, 3)
         event("loaded", {"variant": engine.model.variant, "version": engine.model.version, "seconds": seconds})
-        return Loaded(engine, window), [path.stem for path in paths], paths
+        return Loaded(engine, window, _samples(folder))
 
-    def _state(self) -> Any:
-        from landuse.serving.state import state
+    def _state(self) -> Iterator[Metric]:
+        """What the metrics say of this moment."""
+        yield gauge("model_info", "The model in service.", 1, self.identity(self.lanes.loaded))
+        yield gauge("queue_images", "Images that wait.", self.lanes.num_waiting)
+        drift = self.drift()
+        differs = "1: the newest images are not like those that the model was validated on."
+        yield gauge("drift", differs, float(drift["state"] == "drift"))
+        yield gauge("drift_window_images", "Images that this is judged by.", drift["num_images"])
 
-        return state(self)
+
+def _samples(folder: Path) -> dict[str, bytes]:
+    """PNG files by their names, read once: the folder may be made anew while its model is in service."""
+    paths = sorted((folder / SAMPLES).glob("*.png"))[:MOST_SAMPLES]
+    return {path.stem: path.read_bytes() for path in paths if is_own(path, folder, LARGEST_SAMPLE)}

@@ -1,6 +1,5 @@
 """Optional traces for OpenTelemetry: a span a request, in the trace of the caller where it names one."""
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -92,6 +91,9 @@ def make_tracer(address: str | None, attributes: Mapping[str, str]) -> Tracer:
     """
     if address is None:
         return NoTracer()
-    if importlib.util.find_spec("opentelemetry.sdk") is None:
-        raise UserError("serve.traces needs OpenTelemetry: pip install opentelemetry-exporter-otlp-proto-http.")
-    return OpenTelemetry(address, attributes)
+    try:
+        return OpenTelemetry(address, attributes)
+    except ImportError as error:
+        raise UserError(
+            f"serve.traces needs OpenTelemetry ({error}): pip install opentelemetry-exporter-otlp-proto-http."
+        ) from error

@@ -60,7 +60,6 @@ async def read_body(request: Request, share: Share, max_bytes: int, timeout_s: f
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > max_bytes:
         raise too_large(max_bytes)
-    share.take(int(declared))
     chunks, size = [], 0
     try:
         async with asyncio.timeout(timeout_s):
@@ -68,7 +67,7 @@ async def read_body(request: Request, share: Share, max_bytes: int, timeout_s: f
                 size += len(chunk)
                 if size > max_bytes:
                     raise too_large(max_bytes)
-                share.take(max(0, size - share.taken))  # of a length that was not declared
+                share.take(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
         raise Refusal(408, f"The request took longer than {timeout_s:g} seconds to arrive.") from None

@@ -1,49 +1,59 @@
 """The reference for drift of a model that was just trained; an export makes its own, with its own arithmetic."""
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landuse.data.pack import Pack
-from landuse.models.head import find_head
+from landuse.models.head import features_of, find_head
 from landuse.monitoring.reference import ENOUGH, Reference, make_reference
 from landuse.training.batches import Images
 from landuse.training.device import Runtime
 from landuse.training.inference import Predictor
 
+log = logging.getLogger(__name__)
 
-def reference_of(model: nn.Module, pack: Pack, runtime: Runtime, batch_size: int) -> Reference:
+
+def reference_of(model: nn.Module, pack: Pack, runtime: Runtime, batch_size: int) -> Reference | None:
     """What the images of the validation split, as many as tell enough, look like to a model.
 
-    It draws no random numbers. The model, placed by ``runtime``, is left in evaluation mode.
+    Its features are those of :func:`landuse.models.head.features_of`. It draws no random numbers. The model, placed by
+    ``runtime``, is left in evaluation mode.
+
+    Returns:
+        None, with a warning, where the model answers with what are no numbers.
     """
     whole = pack.split("val")  # any prefix is a balanced sample
     split = replace(whole, images=whole.images[:ENOUGH], labels=whole.labels[:ENOUGH], paths=whole.paths[:ENOUGH])
     predictor = Predictor(runtime, pack.mean, pack.std, batch_size)
+    given: list[object] = []
+    of_head: list[Tensor] = []
+    of_answer: list[Tensor] = []
+
+    def look(_head: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        given[:] = [*arguments, *named.values()][:1]
+
+    def keep(_model: nn.Module, _arguments: tuple[Any, ...], logits: Tensor) -> None:
+        of_head.append(features_of(given.pop() if given else None, logits))
+        of_answer.append(features_of(None, logits))
+
     head = find_head(model, len(pack.classes))
-    inputs: list[Tensor] = []
-
-    def keep(_head: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        inputs.append(_pooled(arguments[0]))
-
-    hook = model.get_submodule(head).register_forward_pre_hook(keep) if head is not None else None
+    hooks = [model.register_forward_hook(keep)]
+    if head is not None:
+        hooks.append(model.get_submodule(head).register_forward_pre_hook(look, with_kwargs=True))
     try:
         probabilities = predictor.probabilities(model, Images(split, runtime))
     finally:
-        if hook is not None:
+        for hook in hooks:
             hook.remove()
-    features = torch.cat(inputs).float().cpu().numpy() if inputs else _logits(probabilities)
-    return make_reference(split.images, probabilities, features)
-
-
-def _pooled(features: Tensor) -> Tensor:
-    """Maps (N, D, H, W) averaged over space; anything else as rows (N, D)."""
-    return features.mean(dim=(2, 3)) if features.dim() == 4 else features.flatten(1)
-
-
-def _logits(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Of a model without a recognisable head, up to a constant."""
-    return np.log(np.maximum(probabilities, 1e-12)).astype(np.float32)
+    for parts in (of_head, of_answer):
+        if len({part.shape[1] for part in parts}) == 1:  # else the head is given N rows by chance, in some batches
+            features = torch.cat(parts).cpu().numpy()
+            if np.isfinite(features).all() and np.isfinite(probabilities).all():
+                return make_reference(split.images, probabilities, features)
+    log.warning("No reference for drift was written: the model answers with what are no numbers for some images.")
+    return None

@@ -32,7 +32,7 @@ def evaluation(run: RunFiles) -> Html:
 
 
 def robustness(run: RunFiles) -> Html:
-    """Figure and table of the accuracy on corrupted images; nothing where that was not measured."""
+    """Figure and table of the accuracy on corrupted images; nothing where that was not measured of these weights."""
     record = run.robustness
     if record is None:
         return Html()

@@ -82,7 +82,7 @@ class RunFiles:
         summary: `summary.json`; its `best_epoch` counts from 0 as well.
         provenance: `provenance.json`.
         evaluation: `evaluation.json`, or None where the run has not been evaluated.
-        robustness: `robustness.json`, or None where that has not been measured.
+        robustness: `robustness.json`, or None where that has not been measured of the weights that were evaluated.
         figures: PNG files of `figures/` by their name without extension, in the order of the names.
     """
 
@@ -117,6 +117,7 @@ def read_run(folder: Path) -> RunFiles:
             f"there is no run folder {folder}; pass one that `python -m landuse.train` made: run=<folder>"
         )
     config_text = _read_text(folder / "config.yaml")
+    evaluation = _read_evaluation(folder)
     return RunFiles(
         folder=folder,
         config=_parse_config(config_text, folder / "config.yaml"),
@@ -124,8 +125,8 @@ def read_run(folder: Path) -> RunFiles:
         history=_read_history(folder / "metrics.jsonl"),
         summary=_read_json(folder / "summary.json", SUMMARY_KEYS),
         provenance=_read_json(folder / "provenance.json", {}),
-        evaluation=_read_evaluation(folder),
-        robustness=_read_robustness(folder),
+        evaluation=evaluation,
+        robustness=_read_robustness(folder, evaluation),
         figures={path.stem: _read_png(path) for path in sorted((folder / "figures").glob("*.png"))[:MOST_FIGURES]},
     )
 
@@ -187,7 +188,7 @@ def _read_evaluation(folder: Path) -> Evaluation | None:
     return cast(Evaluation, record)
 
 
-def _read_robustness(folder: Path) -> MeasuredRobustness | None:
+def _read_robustness(folder: Path, evaluation: Evaluation | None) -> MeasuredRobustness | None:
     path = folder / "robustness.json"
     if not path.exists():
         return None
@@ -196,7 +197,8 @@ def _read_robustness(folder: Path) -> MeasuredRobustness | None:
     rows = [record["severities"], record["mean"], *record["accuracy"].values()]
     if not all(_is_list_of(row, NUMBER, length) for row in rows):
         raise ReportError(f"{path} is no table of accuracies by severity; {EVALUATE} robustness=true")
-    return cast(MeasuredRobustness, record)
+    is_of_evaluated = evaluation is not None and record["model_fingerprint"] == evaluation["model_fingerprint"]
+    return cast(MeasuredRobustness, record) if is_of_evaluated else None
 
 
 def _parse_json(text: str, keys: Mapping[str, Kinds], where: str) -> dict[str, Any]:

@@ -1,0 +1,237 @@
+"""The command export, on a run of tiny images."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from landuse.data.augment import normalise
+from landuse.exporting.data import packed_before
+from landuse.exports import is_current
+from landuse.models.export import load_model
+from landuse.monitoring import reference
+from landuse.serving.artifact import read_served
+from landuse.serving.engine import Engine
+from tests.conftest import write_images
+from tests.exporting.conftest import COLOURS, train_tiny
+from tests.run_folders import commands, load
+
+QUICK = ["export.measure=false", "hardware.num_threads=1"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the run ``tiny``, of which there are all variants, measured, and which was evaluated before."""
+    where = tmp_path_factory.mktemp("export")
+    train_tiny(where)
+    home = [f"data.home={where}/data", "hardware.num_threads=1"]
+    variants = ["export.variants=[fp32,int8,pruned]", "export.prune_epochs=2", "export.layout=triton"]
+    gate = ["export.max_accuracy_loss=0.3"]  # of 24 images, each counts 0.04
+    commands(where, ["evaluate", "run=tiny", *home], ["export", "run=tiny", *home, *variants, *gate])
+    return where
+
+
+@pytest.fixture
+def run(place: Path, tmp_path: Path) -> Path:
+    """A copy of the run without its exports."""
+    shutil.copytree(place / "tiny", tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def quick(place: Path) -> list[str]:
+    """For an export that takes a second."""
+    return ["run=run", f"data.home={place}/data", *QUICK]
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8", "pruned"])
+def test_a_variant_is_complete_and_answers(variant: str, place: Path) -> None:
+    folder = place / "tiny/export" / variant
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "onnx.json", "reference.safetensors", "samples"}
+    engine = Engine(folder, max_batch=33)
+    images = np.random.default_rng(0).integers(0, 256, (33, 16, 16, 3), dtype=np.uint8)
+    probabilities, _ = engine(images)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    kept = reference.load(folder / "reference.safetensors", len(engine.model.classes), engine.num_features)
+    assert kept.split == "val" and len(kept.rows.confidence) > 0
+    assert {path.name for path in (folder / "samples").iterdir()} == {
+        "bare_field.png", "roof.png", "sand.png", "water.png"
+    }  # fmt: skip
+    assert is_current(folder, place / "tiny")
+
+
+def test_the_graph_answers_as_the_run_does(place: Path) -> None:
+    loaded = load_model(place / "tiny")
+    pack = packed_before(place / "data", loaded)
+    assert pack is not None
+    images = np.array(pack.split("test").images)
+    engine = Engine(place / "tiny/export/fp32", max_batch=len(images))
+    with torch.no_grad():
+        logits = loaded.model(normalise(torch.from_numpy(images), torch.tensor(loaded.mean), torch.tensor(loaded.std)))
+    expected = (logits / engine.model.temperature).softmax(dim=1).numpy()
+    np.testing.assert_allclose(engine(images).probabilities, expected, atol=1e-5)
+
+
+def test_what_is_served_tells_of_its_source(place: Path) -> None:
+    described, trained = load(place / "tiny/export/fp32/onnx.json"), load(place / "tiny/model/model.json")
+    source = described["source"]
+    assert source["weights_sha256"] == trained["weights_sha256"] and source["run"] == "tiny"
+    assert source["architecture"]["name"] == "cnn" and source["num_parameters"] == trained["num_parameters"]
+    assert source["split_fingerprint"] == trained["extra"]["split_fingerprint"]
+    assert described["facts"]["max_difference"] < 1e-4
+    assert described["facts"]["compared_on"] == "24 validation images"
+    assert described["classes"] == sorted(COLOURS) and described["value_range"] is None
+    smaller = load(place / "tiny/export/pruned/onnx.json")["source"]
+    assert smaller["num_parameters"] < 0.8 * trained["num_parameters"]
+
+
+def test_the_table_has_all_variants_on_the_same_test_images(place: Path) -> None:
+    rows = {row["name"]: row for row in load(place / "tiny/export/export.json")["variants"]}
+    assert list(rows) == ["PyTorch", "PyTorch, compiled", "fp32", "int8", "pruned"]
+    evaluated = load(place / "tiny/evaluation.json")
+    for name in ("PyTorch", "fp32"):
+        assert rows[name]["test"]["accuracy"] == evaluated["accuracy"]
+        assert rows[name]["test"]["accuracy_ci95"] == evaluated["accuracy_ci95"]
+    assert {rows[name]["test"]["num_images"] for name in rows if rows[name]["test"]} == {24}
+    assert all(rows[name]["speed"]["latency_ms"] > 0 for name in ("PyTorch", "fp32", "int8", "pruned"))
+    compiled = rows["PyTorch, compiled"]
+    assert compiled["note"].startswith("compiled in" if compiled["speed"] else "does not compile here")
+    assert rows["int8"]["num_bytes"] < rows["fp32"]["num_bytes"]
+    assert "| int8" in (place / "tiny/export/export.md").read_text()
+
+
+def test_an_export_is_no_choice_by_the_test_split(place: Path, command) -> None:
+    """The run's check counts the openings of one model."""
+    lines = [json.loads(line) for line in (place / "tiny/evaluations.jsonl").read_text().splitlines()]
+    assert [line["precision"] for line in lines[1:]] == [f"export {v}" for v in ("PyTorch", "fp32", "int8", "pruned")]
+    done = command("report", "check", f"run={place}/tiny")
+    assert "ok   test opened   5 evaluation(s) of 1 model(s)" in done.err
+
+
+def test_a_model_repository_is_written_beside(place: Path) -> None:
+    for variant in ("fp32", "int8", "pruned"):
+        folder = place / "tiny/export/triton" / f"landuse_{variant}"
+        assert {path.name for path in folder.iterdir()} == {"config.pbtxt", "labels.txt", "1"}
+        served = place / "tiny/export" / variant / "model.onnx"
+        assert (folder / "1/model.onnx").read_bytes() == served.read_bytes()
+
+
+def test_the_same_weights_give_the_same_graph(place: Path, run: Path, quick: list[str], command) -> None:
+    done = command("export", *quick, "export.variants=[fp32]")
+    assert done.status == 0, done.err
+    graphs = [read_served(folder / "export/fp32")[0].onnx_sha256 for folder in (place / "tiny", run)]
+    assert graphs[0] == graphs[1]
+    assert "PassManager" not in done.err and done.out == ""
+    assert not (run / "export/export.json").exists() and not (run / "export/triton").exists()
+    assert "val accuracy" in (run / "export/export.log").read_text()
+
+
+def test_what_loses_too_much_is_refused(run: Path, quick: list[str], command) -> None:
+    line = ["export.variants=[pruned,fp32]", "export.prune_amount=0.9", "export.prune_epochs=0"]
+    done = command("export", *quick, *line)
+    assert done.status == 1
+    assert "pruned has a validation accuracy of" in done.err and "below PyTorch's" in done.err
+    assert "export.max_accuracy_loss=0.01" in done.err and "export.keep_refused=true" in done.err
+    assert "Traceback" not in done.err
+    assert {path.name for path in (run / "export").iterdir()} == {".lock", "export.log", "fp32"}
+    done = command("export", *quick, *line, "export.keep_refused=true")
+    assert done.status == 0, done.err
+    assert "below PyTorch's" in load(run / "export/pruned/onnx.json")["facts"]["refused"]
+
+
+def test_a_graph_that_differs_is_refused_and_an_older_one_stays(run: Path, quick: list[str], command) -> None:
+    assert command("export", *quick, "export.variants=[fp32]").status == 0
+    before = read_served(run / "export/fp32")[0]
+    done = command("export", *quick, "export.variants=[fp32,int8]", "export.max_difference=1e-15")
+    assert done.status == 1
+    assert "a probability differs by" in done.err and "export.max_difference=1e-15" in done.err
+    assert read_served(run / "export/fp32")[0].info == before.info
+    assert {path.name for path in (run / "export").iterdir()} == {".lock", "export.log", "fp32"}
+
+
+def test_a_model_without_its_data_is_exported_uncalibrated(run: Path, command, tmp_path: Path) -> None:
+    """Wherever its images were; the reference is the one that training left."""
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("/images", "/gone"))
+    line = ["run=run", f"data.home={tmp_path}/nothing", *QUICK]
+    done = command("export", *line, "export.variants=[fp32]")
+    assert done.status == 0, done.err
+    assert "uncalibrated" in done.err and "on 36 random images" in done.err
+    folder = run / "export/fp32"
+    assert read_served(folder)[0].temperature == 1.0
+    assert (folder / "reference.safetensors").read_bytes() == (run / "model/reference.safetensors").read_bytes()
+    assert not (folder / "samples").exists()
+    engine = Engine(folder)
+    reference.load(folder / "reference.safetensors", len(engine.model.classes), engine.num_features)
+    for variant in ("int8", "pruned"):
+        done = command("export", *line, f"export.variants=[{variant}]")
+        assert done.status == 2
+        assert f"data.home={tmp_path}/nothing" in done.err and "leave out export.measure=false" in done.err
+
+
+def test_the_range_of_deep_pixels_goes_with_the_model(run: Path, quick: list[str], command) -> None:
+    done = command("export", *quick, "export.variants=[fp32]", "data.quality.value_range=[0,3000]")
+    assert done.status == 0, done.err
+    assert read_served(run / "export/fp32")[0].value_range == (0.0, 3000.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["export.variants=[fp16]"], "fp32"),
+        (["export.variants=[]"], "export.variants is empty"),
+        (["data.image_size=24"], "the model was made at 16 px"),
+        (["model=resnet18"], "holds a cnn"),
+        (["run=nowhere"], "no such folder"),
+    ],
+)
+def test_mistakes_have_a_message(line: list[str], message: str, run: Path, quick: list[str], command) -> None:
+    done = command("export", *quick, *line)
+    assert done.status == 2
+    assert message in done.err
+    assert not (run / "export/fp32").exists()
+
+
+def test_data_of_other_classes_are_refused(run: Path, command, tmp_path: Path) -> None:
+    write_images(tmp_path / "others", {"desert": (200, 180, 100), "forest": (30, 90, 40)}, per_class=10)
+    done = command("export", "run=run", "data=folder", f"data.root={tmp_path}/others", f"data.home={tmp_path}/d")
+    assert done.status == 2
+    assert "desert, forest" in done.err
+
+
+def test_a_damaged_run_is_refused(run: Path, quick: list[str], command) -> None:
+    weights = run / "model/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    done = command("export", *quick)
+    assert done.status == 2
+    assert "sha256" in done.err
+    shutil.rmtree(run / "export")
+    (run / "export").write_text("in the way")
+    done = command("export", *quick)
+    assert done.status == 2
+    assert "is no folder" in done.err
+
+
+def test_a_custom_model_needs_its_class_named(command, tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "exported_nets.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, width):\n"
+        "    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(width, num_classes))\n"
+    )
+    custom = ["model=custom", "model.target=exported_nets.net"]
+    others = [override for override in tiny if not override.startswith("model")]
+    assert command("train", *others, *custom, "+model.params.width=5").status == 0
+    line = ["export.variants=[fp32]", f"data.home={tmp_path}/data", *QUICK]
+    done = command("export", *line)
+    assert done.status == 2
+    assert "model.target=exported_nets.net" in done.err
+    done = command("export", *line, *custom)
+    assert done.status == 0, done.err
+    engine = Engine(tmp_path / "outputs/latest/export/fp32")
+    assert engine.num_features == 5
