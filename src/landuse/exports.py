@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from landuse import runs
-from landuse.config.overrides import typed
-from landuse.config.schema import Config
+from landuse.config.overrides import quoted
+from landuse.config.schema import Config, CustomModelConfig
 from landuse.errors import FailureError, UserError
 from landuse.files import read_mapping
 from landuse.serving.artifact import DESCRIPTION_FILE, LARGEST_DESCRIPTION
@@ -34,6 +34,7 @@ def find_exported(config: Config) -> Path:
     run = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
     folder = run / EXPORT / config.variant
     if is_current(folder, run):
+        _warn_of_no_data(folder)
         return folder
     if importlib.util.find_spec("torch") is None:
         raise UserError(
@@ -41,13 +42,32 @@ def find_exported(config: Config) -> Path:
             f"run python -m landuse.export where it was trained, and give run=PATH/export/{config.variant}."
         )
     log.info("%s has no export %s of its present weights yet; making it", run, config.variant)
-    line = [sys.executable, "-m", "landuse.export", typed("run", str(run)), f"export.variants=[{config.variant}]"]
-    finished = subprocess.run([*line, "export.measure=false"], stdin=subprocess.DEVNULL, stdout=STDERR, check=False)
+    line = [
+        sys.executable, "-m", "landuse.export", f"run={quoted(str(run))}", f"export.variants=[{config.variant}]",
+        "export.measure=false", f"data.home={quoted(config.data.home)}", *_custom_model(config),
+    ]  # fmt: skip
+    finished = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=STDERR, check=False)
     if finished.returncode == 2:
         raise UserError("The model could not be exported, for the reason above.")
     if finished.returncode or not is_current(folder, run):
         raise FailureError("The model could not be exported, see above.")
     return folder
+
+
+def _custom_model(config: Config) -> list[str]:
+    """The user's own class, which only a command line may name."""
+    if not isinstance(config.model, CustomModelConfig) or config.model.target is None:
+        return []
+    return ["model=custom", f"model.target={quoted(config.model.target)}"]
+
+
+def _warn_of_no_data(folder: Path) -> None:
+    facts = read_mapping(folder / DESCRIPTION_FILE, LARGEST_DESCRIPTION).get("facts")
+    if not isinstance(facts, dict) or "val_accuracy" not in facts:
+        log.warning(
+            "%s was made without the run's data: its probabilities are not calibrated. To mend that: python -m "
+            "landuse.export run=PATH data.home=PATH", folder,
+        )  # fmt: skip
 
 
 def is_current(folder: Path, run: Path) -> bool:

@@ -17,6 +17,103 @@ OFFER = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 NO_OFFER = b"\r\nx-offer:"  # as long, so that nothing else moves
 
 
+class Guarded(HttpToolsProtocol):
+    """One connection; :func:`guarded` says what the limits are."""
+
+    max_connections: int
+    max_bytes: int
+    timeout_s: float
+    _timer: asyncio.TimerHandle | None = None  # for the sender
+    _reader: asyncio.TimerHandle | None = None  # for who does not read
+    _is_sending = False  # a request is on its way
+    _has_headers = False  # and its headers are here
+    _num_bytes = 0  # of it so far
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._refuse(Refusal(503, "There are too many connections: try again in a second.", 1))
+        else:
+            self._arm(self.timeout_s, self._refuse_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._num_bytes += len(data)
+        if not self._has_headers and b"pgrade" in data:
+            head, end, body = data.partition(b"\r\n\r\n")
+            data = OFFER.sub(NO_OFFER, head) + end + body
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if not self._has_headers and self._num_bytes > LARGEST_HEADERS:
+            self._refuse(Refusal(431, f"The headers have more than {LARGEST_HEADERS:,} bytes."))
+        elif self._is_sending and self._num_bytes > 2 * self.max_bytes + LARGEST_HEADERS:
+            self.transport.abort()
+        elif not self._is_sending and self._is_idle() and not (self._timer or self.timeout_keep_alive_task):
+            self._arm(self.timeout_s, self._refuse_late)  # uvicorn's own timer ended with bytes that begin nothing
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise ValueError("too many requests at once")  # becomes a parser's error, and the connection ends
+        super().on_message_begin()
+        self._is_sending, self._has_headers, self._num_bytes = True, False, 0
+        self._arm(self.timeout_s, self._refuse_late)
+
+    def on_headers_complete(self) -> None:
+        self._has_headers = True
+        if self.parser.should_upgrade():
+            raise ValueError("an upgrade is not possible")
+        self._arm(2 * self.timeout_s, self._cut)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._is_sending, self._has_headers, self._num_bytes = False, False, 0
+        self._disarm()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(Refusal(400, msg))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reader = self._reader or self.loop.call_later(self.timeout_s, self._cut)
+
+    def resume_writing(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+        if self.flow is not None:
+            super().resume_writing()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _arm(self, seconds: float, action: Callable[[], None]) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, action)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _cut(self) -> None:
+        self.transport.abort()
+
+    def _refuse_late(self) -> None:
+        self._refuse(Refusal(408, f"The headers took longer than {self.timeout_s:g} seconds to arrive."))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if self._is_idle():
+            self.transport.write(_response(refusal))
+        self.transport.close()
+        self._arm(self.timeout_s, self._cut)  # for who does not read it
+
+
 def guarded(max_connections: int, max_bytes: int, timeout_s: float) -> type[HttpToolsProtocol]:
     """A protocol class with these limits, for uvicorn's configuration.
 
@@ -27,99 +124,8 @@ def guarded(max_connections: int, max_bytes: int, timeout_s: float) -> type[Http
         timeout_s: for headers, and between answers for the beginning of the next request; for a body twice as much,
             because the application tells of a slow one first. Who does not read an answer is cut off after it as well.
     """
-
-    class Guarded(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None  # for the sender
-        _reader: asyncio.TimerHandle | None = None  # for who does not read
-        _is_sending = False  # a request is on its way
-        _has_headers = False  # and its headers are here
-        _num_bytes = 0  # of it so far
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > max_connections:
-                self._refuse(Refusal(503, "There are too many connections: try again in a second.", 1))
-            else:
-                self._arm(timeout_s, self._refuse_late)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._disarm()
-            self.resume_writing()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            self._num_bytes += len(data)
-            if not self._has_headers and b"pgrade" in data:
-                head, end, body = data.partition(b"\r\n\r\n")
-                data = OFFER.sub(NO_OFFER, head) + end + body
-            super().data_received(data)
-            if self.transport.is_closing():
-                return
-            if not self._has_headers and self._num_bytes > LARGEST_HEADERS:
-                self._refuse(Refusal(431, f"The headers have more than {LARGEST_HEADERS:,} bytes."))
-            elif self._is_sending and self._num_bytes > 2 * max_bytes + LARGEST_HEADERS:
-                self.transport.abort()
-            elif not self._is_sending and self._is_idle() and self.timeout_keep_alive_task is None:
-                self._arm(timeout_s, self._refuse_late)  # uvicorn's own timer ended with bytes that begin nothing
-
-        def on_message_begin(self) -> None:
-            if len(self.pipeline) >= MOST_PIPELINED:
-                raise ValueError("too many requests at once")  # becomes a parser's error, and the connection ends
-            super().on_message_begin()
-            self._is_sending, self._has_headers, self._num_bytes = True, False, 0
-            self._arm(timeout_s, self._refuse_late)
-
-        def on_headers_complete(self) -> None:
-            self._has_headers = True
-            if self.parser.should_upgrade():
-                raise ValueError("an upgrade is not possible")
-            self._arm(2 * timeout_s, self._cut)
-            super().on_headers_complete()
-
-        def on_message_complete(self) -> None:
-            super().on_message_complete()
-            self._is_sending, self._has_headers, self._num_bytes = False, False, 0
-            self._disarm()
-
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(Refusal(400, msg))
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._reader = self._reader or self.loop.call_later(timeout_s, self._cut)
-
-        def resume_writing(self) -> None:
-            if self._reader is not None:
-                self._reader.cancel()
-                self._reader = None
-            if self.flow is not None:
-                super().resume_writing()
-
-        def _is_idle(self) -> bool:
-            return self.cycle is None or self.cycle.response_complete
-
-        def _arm(self, seconds: float, action: Callable[[], None]) -> None:
-            self._disarm()
-            self._timer = self.loop.call_later(seconds, action)
-
-        def _disarm(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _cut(self) -> None:
-            self.transport.abort()
-
-        def _refuse_late(self) -> None:
-            self._refuse(Refusal(408, f"The headers took longer than {timeout_s:g} seconds to arrive."))
-
-        def _refuse(self, refusal: Refusal) -> None:
-            if self._is_idle():
-                self.transport.write(_response(refusal))
-            self.transport.close()
-            self._arm(timeout_s, self._cut)  # for who does not read it
-
-    return Guarded
+    limits = {"max_connections": max_connections, "max_bytes": max_bytes, "timeout_s": timeout_s}
+    return type("Guarded", (Guarded,), limits)
 
 
 def _response(refusal: Refusal) -> bytes:
