@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from landuse.errors import UserError
 from landuse.exporting.quiet import quiet
-from landuse.models.head import find_head
+from landuse.models.head import features_of, find_head
 from landuse.serving.engine import INPUT, OUTPUTS
 
 # Operators of 2022, which every runtime still in use knows; later ones bring nothing that these graphs need, and the
@@ -22,8 +22,7 @@ class ServedNetwork(nn.Module):
     """A classifier with all that comes before and after it when it is served.
 
     Maps images (N, S, S, 3) uint8 RGB to probabilities (N, C) float32, softmax(logits / temperature), and features
-    (N, D) float32: the input of the classification head, maps averaged over space. Of a model without a recognisable
-    head the features are the logits.
+    (N, D) float32: the input of the classification head, as :func:`landuse.models.head.features_of` has it.
     """
 
     def __init__(
@@ -43,23 +42,22 @@ class ServedNetwork(nn.Module):
         self.shift: Tensor
         self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).view(3, 1, 1))
         self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(3, 1, 1))
-        self._of_head: list[Tensor] = []
+        self._given: list[object] = []
         head = find_head(self.model, num_classes)
         if head is not None:
-            self.model.get_submodule(head).register_forward_pre_hook(self._keep)
+            self.model.get_submodule(head).register_forward_pre_hook(self._keep, with_kwargs=True)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities and features."""
-        self._of_head.clear()
+        self._given.clear()
         # Contiguous, or the exporter writes operators that undo the strides; and turned while pixels are bytes.
         pixels = images.permute(0, 3, 1, 2).contiguous().float()
         logits = self.model(pixels * self.scale + self.shift)
-        features = self._of_head.pop() if self._of_head else logits
-        features = features.mean(dim=(2, 3)) if features.dim() == 4 else features.flatten(1)
+        features = features_of(self._given.pop() if self._given else None, logits)
         return (logits.float() / self.temperature).softmax(dim=1), features.float()
 
-    def _keep(self, _head: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        self._of_head.append(arguments[0])
+    def _keep(self, _head: nn.Module, arguments: tuple[object, ...], named: dict[str, object]) -> None:
+        self._given[:] = [*arguments, *named.values()][:1]  # of the last call, if there are several
 
 
 def write_graph(network: ServedNetwork, image_size: int, path: Path) -> None:
