@@ -195,6 +195,35 @@ def test_mistakes_have_a_message(line: list[str], message: str, run: Path, quick
     assert not (run / "export/fp32").exists()
 
 
+def test_a_run_says_neither_where_nor_how_it_is_exported(run: Path, quick: list[str], command, tmp_path: Path) -> None:
+    """It may be a stranger's: what it says of export and serve is not taken."""
+    config = (run / "config.yaml").read_text()
+    bad = config.replace("layout: folder", "layout: triton").replace("name: landuse", f"name: {tmp_path}/elsewhere")
+    assert bad != config
+    (run / "config.yaml").write_text(bad.replace("max_difference: 0.001", "max_difference: 0.9"))
+    done = command("export", *quick, "export.variants=[fp32]")
+    assert done.status == 0, done.err
+    assert not (run / "export/triton").exists() and not list(tmp_path.glob("elsewhere*"))
+    done = command("export", *quick, "export.layout=triton", "serve.name=../x")
+    assert done.status == 2 and "serve.name" in done.err
+
+
+def test_images_that_are_split_otherwise_are_refused(place: Path, run: Path, command) -> None:
+    done = command("export", "run=run", f"data.home={place}/data", "data.split.seed=7", "hardware.num_threads=1")
+    assert done.status == 2
+    assert "not split as the run's were" in done.err
+    assert not (run / "export/fp32").exists()
+
+
+def test_a_refused_variant_leaves_no_older_one(run: Path, quick: list[str], command) -> None:
+    assert command("export", *quick, "export.variants=[int8]").status in (0, 1)
+    (run / "export/int8").mkdir(exist_ok=True)
+    (run / "export/export.md").write_text("of before")
+    done = command("export", *quick, "export.variants=[pruned]", "export.prune_amount=0.9", "export.prune_epochs=0")
+    assert done.status == 1
+    assert not (run / "export/pruned").exists() and not (run / "export/export.md").exists()
+
+
 def test_data_of_other_classes_are_refused(run: Path, command, tmp_path: Path) -> None:
     write_images(tmp_path / "others", {"desert": (200, 180, 100), "forest": (30, 90, 40)}, per_class=10)
     done = command("export", "run=run", "data=folder", f"data.root={tmp_path}/others", f"data.home={tmp_path}/d")

@@ -37,29 +37,35 @@ def export(config: Config, call: Invocation) -> None:
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
     config = configuration(folder, call)
     validate_export(config)
+    if not call.names("trainer.device"):  # the machine that trained may have had another
+        config.trainer.device = "auto"
     needs_data = config.export.measure
     validate(config if needs_data else dataclasses.replace(config, data=DataConfig(image_size=config.data.image_size)))
     if "pruned" in config.export.variants and config.export.prune == "structured":
         require_extra("export", "torch_pruning")
 
+    from landuse.exporting import table
     from landuse.exporting.folders import claimed
 
     with claimed(folder / EXPORT):
         logs.to_file(folder / EXPORT / "export.log")
         source = _open(config, call, folder)
-        variants = _write(source)
-        if config.export.measure:
-            _compare(source, variants)
+        table.remove(folder / EXPORT)  # of what will not be there any more
+        variants: list[Variant] = []
+        try:
+            _write(source, variants)
+        finally:  # what there is, if a later one cannot be made
+            if config.export.measure and variants:
+                _compare(source, variants)
     if refused := [variant.problem for variant in variants if variant.problem and not variant.is_written]:
         raise FailureError(f"Not written: {'; '.join(refused)}. To write such a variant: export.keep_refused=true.")
 
 
 def _open(config: Config, call: Invocation, folder: Path) -> "Source":
     """The run's model, and its data where they are at hand."""
-    import torch
-
     from landuse.data.workers import num_workers
     from landuse.exporting.variants import Source
+    from landuse.training.device import build_runtime
 
     model = open_model(folder, config, call)
     if config.data.image_size != model.image_size:
@@ -67,9 +73,10 @@ def _open(config: Config, call: Invocation, folder: Path) -> "Source":
             f"data.image_size={config.data.image_size}, but the model was made at {model.image_size} px, which its "
             "graph is for: leave the key out."
         )
-    num_threads = config.hardware.num_threads or num_workers()
-    torch.set_num_threads(num_threads)
-    return Source(folder, config, model, _data(config, model), num_threads)
+    if config.hardware.num_threads is None or not call.names("hardware.num_threads"):  # all of this machine's
+        config.hardware.num_threads = num_workers()
+    build_runtime("cpu", dataclasses.replace(config.hardware, precision="fp32", compile=False), model.model)
+    return Source(folder, config, model, _data(config, model), config.hardware.num_threads)
 
 
 def _data(config: Config, model: "LoadedModel") -> "Pack | None":
@@ -80,8 +87,10 @@ def _data(config: Config, model: "LoadedModel") -> "Pack | None":
         pack = prepare(config.data)
         require_same_classes(model.classes, pack.classes)
         if pack.split_fingerprint != model.info["extra"].get("split_fingerprint"):
-            log.warning(
-                "These images are not split as the run's were: the model may have been trained on some of them."
+            raise UserError(
+                "These images are not split as the run's were, so that the model may have been trained on those that "
+                "it would be calibrated and judged on: give the run's own data (data.home=, data.split.files=), or "
+                "export.measure=false."
             )
         return pack
     found = packed_before(Path(config.data.home), model)
@@ -93,15 +102,14 @@ def _data(config: Config, model: "LoadedModel") -> "Pack | None":
     return found
 
 
-def _write(source: "Source") -> "list[Variant]":
-    """All variants that are asked for, each in its folder as soon as it was accepted."""
+def _write(source: "Source", variants: "list[Variant]") -> None:
+    """Add all variants that are asked for, each in its folder as soon as it was accepted."""
     from landuse.exporting.folders import building
     from landuse.exporting.pruning import num_nonzero, pruned
     from landuse.exporting.variants import float_variant, int8_variant
 
     config, model, place = source.config, source.model, source.run / EXPORT
     asked = config.export.variants
-    variants: list[Variant] = []
     with ExitStack() as stack:
         if "fp32" in asked or "int8" in asked:  # the one is made of the other
             new = stack.enter_context(building(place, "fp32"))
@@ -120,12 +128,11 @@ def _write(source: "Source") -> "list[Variant]":
             new = stack.enter_context(building(place, "pruned"))
             smaller = pruned(config, model.model, source.pack)
             variants.append(_judged(source, float_variant(source, "pruned", smaller, num_nonzero(smaller), new)))
-    return variants
 
 
 def _judged(source: "Source", variant: "Variant") -> "Variant":
     """The variant in its final folder, unless it was refused."""
-    from landuse.exporting.folders import publish
+    from landuse.exporting.folders import publish, remove
     from landuse.exporting.triton import write_model
     from landuse.exporting.variants import judge
     from landuse.serving.engine import Engine
@@ -134,6 +141,7 @@ def _judged(source: "Source", variant: "Variant") -> "Variant":
     if variant.problem is not None:
         if not source.config.export.keep_refused:
             log.warning("not written: %s", variant.problem)
+            remove(source.run / EXPORT / variant.name)  # one of earlier weights or settings must not pass for it
             return variant
         log.warning("%s; written all the same", variant.problem)
     target = source.run / EXPORT / variant.name

@@ -98,3 +98,25 @@ def test_a_link_out_of_the_run_folder_is_refused(name: str, tmp_path: Path) -> N
     with pytest.raises(UserError, match="leads out of the run folder"), claimed(tmp_path / "run/export"):
         pass
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_a_stranger_left_is_removed_and_not_followed(tmp_path: Path) -> None:
+    export, outside = tmp_path / "run/export", tmp_path / "outside"
+    export.mkdir(parents=True)
+    outside.mkdir()
+    (outside / "kept").write_text("")
+    (export / ".fp32.new").symlink_to(outside)
+    (export / ".int8.old").symlink_to(outside)
+    (export / ".pruned.new").write_text("")
+    (export / "..old").mkdir()
+    (export / ".anything.old").mkdir()
+    with claimed(export):
+        assert {path.name for path in export.iterdir()} == {".lock"}
+    assert (outside / "kept").exists()
+
+
+def test_a_model_of_the_repository_is_put_back(tmp_path: Path) -> None:
+    """Its older folder waits outside the repository, in which every folder is a model."""
+    (tmp_path / ".triton-landuse_fp32.old").mkdir()
+    with claimed(tmp_path):
+        assert (tmp_path / "triton/landuse_fp32").is_dir()

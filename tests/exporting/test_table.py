@@ -48,7 +48,7 @@ def test_variants_are_measured_in_turn() -> None:
     assert speeds.keys() == {"a", "b"}
     warm, rounds = calls[:4], calls[4:]
     assert warm == [("a", 1), ("a", 32), ("b", 1), ("b", 32)]
-    one_round = [("a", 1)] * 10 + [("a", 32)] + [("b", 1)] * 10 + [("b", 32)]
-    assert rounds[:22] == one_round and len(rounds) % 22 == 0
+    one_round = [("a", 1)] * 11 + [("a", 32)] + [("b", 1)] * 11 + [("b", 32)]
+    assert rounds[:24] == one_round and len(rounds) % 24 == 0
     low, high = speeds["a"].latency_spread_ms
     assert 0 < low <= speeds["a"].latency_ms <= high

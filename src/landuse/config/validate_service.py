@@ -19,7 +19,7 @@ def validate_export(config: Config) -> None:
     Raises:
         UserError: the first rule that is broken.
     """
-    _raise_first(not_finite(config.export, "export."), _export(config.export))
+    _raise_first(not_finite(config.export, "export."), _export(config.export), _name(config.serve))
 
 
 def validate_predict(config: Config) -> None:
@@ -93,8 +93,7 @@ def _predict(predict: PredictConfig) -> Iterator[str]:
 def _serve(serve: ServeConfig) -> Iterator[str]:
     if serve.port is not None and not 0 <= serve.port <= 65535:
         yield f"serve.port={serve.port}: must lie between 0 (any free one) and 65535."
-    if not serve.name.isascii() or not serve.name.replace("-", "_").isidentifier():
-        yield f"serve.name={serve.name}: is part of addresses and may have letters, digits, '_' and '-' only."
+    yield from _name(serve)
     largest = {
         "lanes": MOST_THREADS, "threads": MOST_THREADS, "max_batch": 4096, "max_queue": LARGEST_COUNT,
         "max_bytes": LARGEST_BYTES, "max_pending_bytes": 2**40,
@@ -117,6 +116,11 @@ def _serve(serve: ServeConfig) -> Iterator[str]:
             yield f"serve.cors_origins: {address!r} must be of the form https://host, without a path."
     if serve.traces is not None and urlparse(serve.traces).scheme not in ("http", "https"):
         yield f"serve.traces={serve.traces}: must be an address such as http://host:4318."
+
+
+def _name(serve: ServeConfig) -> Iterator[str]:
+    if not serve.name.isascii() or not serve.name.replace("-", "_").isidentifier():
+        yield f"serve.name={serve.name}: is part of addresses and may have letters, digits, '_' and '-' only."
 
 
 def _drift(drift: DriftConfig) -> Iterator[str]:

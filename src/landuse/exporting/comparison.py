@@ -7,7 +7,7 @@ import onnxruntime
 import torch
 
 from landuse.evaluation.metrics import summarise
-from landuse.evaluation.report.check import open_test
+from landuse.evaluation.report.check import EXPORTED, open_test
 from landuse.exporting import speed, table
 from landuse.exporting.graph import ServedNetwork
 from landuse.exporting.table import Row
@@ -50,7 +50,7 @@ def _torch_row(source: Source) -> Row:
     """The run's model as it was trained, in fp32 and uncalibrated."""
     assert source.pack is not None
     model, test = source.model, source.pack.split("test")
-    _open_test(source, EAGER)
+    _open_test(source, EAGER, model.info["weights_sha256"])
     probabilities = softmax(torch_logits(model, model.model, test.images), 1.0)
     return Row(
         EAGER,
@@ -58,6 +58,7 @@ def _torch_row(source: Source) -> Row:
         num_parameters=model.info["num_parameters"],
         val_accuracy=source.torch_accuracy,
         test=summarise(probabilities, test.labels, model.classes),
+        note="not calibrated",
     )
 
 
@@ -66,7 +67,7 @@ def _row(source: Source, variant: Variant, engine: Engine | None) -> Row:
         return Row(variant.name, None, None, variant.num_parameters, variant.val_accuracy, note="refused, not written")
     assert source.pack is not None
     test = source.pack.split("test")
-    _open_test(source, variant.name)
+    _open_test(source, variant.name, engine.model.onnx_sha256)
     return Row(
         variant.name,
         *table.sizes(variant.folder / MODEL_FILE),
@@ -77,17 +78,14 @@ def _row(source: Source, variant: Variant, engine: Engine | None) -> Row:
     )
 
 
-def _open_test(source: Source, name: str) -> None:
-    """Note it in the run's ledger, as one more look with the run's own model, of which all variants are made.
-
-    `report check` objects to a choice by the test split; this is none, for which variants there are was decided before.
-    """
+def _open_test(source: Source, name: str, fingerprint: str) -> None:
+    """Note it in the run's ledger. `report check` objects where a variant was made in several ways and each tested."""
     assert source.pack is not None
     open_test(source.run, {
         "split": "test",
         "split_fingerprint": source.pack.split_fingerprint,
-        "precision": f"export {name}",
-        "model_fingerprint": source.model.info["weights_sha256"],
+        "precision": f"{EXPORTED}{name}",
+        "model_fingerprint": fingerprint,
         "test_time_augmentation": False,
         "image_size": source.model.image_size,
     })  # fmt: skip

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from landuse.config.validate_service import VARIANTS
 from landuse.errors import UserError
 from landuse.files import settle
 
@@ -51,37 +52,50 @@ def claimed(folder: Path) -> Iterator[None]:
 def building(folder: Path, name: str) -> Iterator[Path]:
     """An empty folder below ``folder`` for what :func:`publish` then gives its name; removed when the block ends."""
     new = folder / f".{name}{NEW}"
-    shutil.rmtree(new, ignore_errors=True)
+    remove(new)
     new.mkdir()
     try:
         yield new
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        remove(new)
 
 
 def publish(new: Path, target: Path) -> None:
     """Give a complete folder its name; an older one of that name is moved aside before and then removed.
 
-    There is no instant at which the name belongs to half a folder.
+    There is no instant at which the name belongs to half a folder. The older one waits beside the new one, not beside
+    its name: programs take all that is in a model repository for models.
     """
     settle(new)
-    old = target.with_name(f".{target.name}{OLD}")
-    shutil.rmtree(old, ignore_errors=True)
+    old = new.with_name(new.name.removesuffix(NEW) + OLD)
+    remove(old)
     target.parent.mkdir(exist_ok=True)
-    if target.is_symlink():
+    if target.is_symlink() or target.is_file():
         target.unlink()
     elif target.exists():
         target.rename(old)
     new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove what has this name, if anything has: in a stranger's folder it may be a link, which is not followed."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _recover(folder: Path) -> None:
     for new in folder.glob(f".*{NEW}"):
-        shutil.rmtree(new, ignore_errors=True)
+        remove(new)
     for old in folder.glob(f".*{OLD}"):
-        target = old.with_name(old.name.removeprefix(".").removesuffix(OLD))
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
+        name = old.name.removeprefix(".").removesuffix(OLD)
+        is_of_triton = name.startswith(f"{TRITON}-")
+        target = folder / TRITON / name.removeprefix(f"{TRITON}-") if is_of_triton else folder / name
+        known = is_of_triton or name in VARIANTS
+        if known and old.is_dir() and not old.is_symlink() and not target.exists():
+            target.parent.mkdir(exist_ok=True)
             old.rename(target)
+        else:
+            remove(old)

@@ -26,6 +26,7 @@ LR = 0.1  # of the run's own peak rate: the weights are near a minimum already
 # onnxruntime's convolutions for AVX-512 take channels in blocks of this size. With 22 instead of 16 or 32 channels a
 # slim_resnet ran at half the speed.
 BLOCK = 16
+MASK = "weight_mask"  # torch's name for what holds the weights of a layer at zero
 
 
 def pruned(config: Config, model: nn.Module, pack: Pack) -> nn.Module:
@@ -47,11 +48,13 @@ def pruned(config: Config, model: nn.Module, pack: Pack) -> nn.Module:
     num_classes, export = len(pack.classes), config.export
     if export.prune == "structured":
         _take_channels(smaller, num_classes, pack.image_size, export.prune_amount)
-    weights = _mask_weights(smaller, num_classes, export.prune_amount) if export.prune == "magnitude" else []
+    else:
+        _mask_weights(smaller, num_classes, export.prune_amount)
     if export.prune_epochs > 0:
         smaller = _train(config, smaller, pack)
-    for module in weights:
-        prune.remove(module, "weight")  # type: ignore[no-untyped-call]
+    for module in smaller.modules():
+        if hasattr(module, MASK):
+            prune.remove(module, "weight")  # type: ignore[no-untyped-call]
     return smaller.cpu().eval()
 
 
@@ -73,9 +76,11 @@ def _take_channels(model: nn.Module, num_classes: int, image_size: int, amount: 
             f"Channels of a network with attention ({type(attention).__name__}) cannot be taken out: {cure}"
         )
     head = model.get_submodule(name)
-    shares = {
-        layer: _share_to_go(channels, amount) for layer, channels in _channels(model).items() if layer is not head
-    }
+    shares: dict[nn.Module, float] = {}
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer is not head:
+            channels = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+            shares[layer] = _share_to_go(channels, amount)
     try:
         with quiet():
             torch_pruning.pruner.MetaPruner(
@@ -95,13 +100,6 @@ def _take_channels(model: nn.Module, num_classes: int, image_size: int, amount: 
         raise UserError(f"Channels of this network cannot be taken out (it would give {tuple(logits.shape)}): {cure}")
 
 
-def _channels(model: nn.Module) -> dict[nn.Module, int]:
-    """Outputs of each layer that has channels to take."""
-    layers = model.modules()
-    found: dict[nn.Module, int] = {layer: layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)}
-    return found | {layer: layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)}
-
-
 def _share_to_go(channels: int, amount: float) -> float:
     """The share of a layer's channels near ``amount`` that leaves whole blocks, where there is one."""
     wanted = channels * (1 - amount)
@@ -109,16 +107,19 @@ def _share_to_go(channels: int, amount: float) -> float:
     return max(0.0, channels - kept - 0.5) / channels  # torch_pruning keeps int(channels * (1 - share))
 
 
-def _mask_weights(model: nn.Module, num_classes: int, amount: float) -> list[nn.Module]:
-    """The layers whose smallest weights, over all of them, are held at zero from here on."""
+def _mask_weights(model: nn.Module, num_classes: int, amount: float) -> None:
+    """Hold the smallest weights at zero, over all layers but the head."""
     head = find_head(model, num_classes)
-    layers: list[nn.Module] = [
-        module
+    layers = [
+        (module, "weight")
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and name != head
-    ]  # fmt: skip
-    prune.global_unstructured([(layer, "weight") for layer in layers], prune.L1Unstructured, amount=amount)
-    return layers
+        if type(module) in (nn.Conv2d, nn.Linear) and name != head  # their heirs may be used without being called
+    ]
+    if not layers:
+        raise UserError("This model has no layers to prune but its head: leave pruned out of export.variants.")
+    prune.global_unstructured(layers, prune.L1Unstructured, amount=amount)
+    for layer, _ in layers:  # an average copies the layers, and torch copies nothing that autograd has made
+        layer.weight = layer.weight.detach()
 
 
 def _train(config: Config, model: nn.Module, pack: Pack) -> nn.Module:
@@ -141,9 +142,7 @@ def _recipe(config: Config) -> Config:
     trainer.warmup_epochs *= min(1.0, share)
     trainer.decay_epochs = max(1, round(trainer.decay_epochs * share))
     trainer.epochs, trainer.lr = epochs, LR * trainer.lr
-    trainer.ema = (
-        None  # of so few steps, an average would be of weights from before them; and it copies no masked layer
-    )
+    trainer.monitor = "val/accuracy"  # what the variant is judged by
     trainer.early_stopping = trainer.overfit_batches = None
     trainer.limit_train_batches = trainer.limit_val_batches = None
     trainer.checkpoint_steps = trainer.checkpoint_minutes = None

@@ -50,6 +50,7 @@ def measure(variants: Mapping[str, Run], image_size: int) -> dict[str, Speed]:
         if number >= FEWEST_ROUNDS and time.perf_counter() - started > ENOUGH_S:
             break
         for name, run in variants.items():
+            run(single)  # the threads of the one before have gone to sleep by then
             singles[name] += [_seconds(run, single) for _ in range(SINGLE_CALLS)]
             batches[name].append(_seconds(run, batch))
     return {name: _summary(singles[name], batches[name]) for name in variants}

@@ -10,6 +10,7 @@ from landuse.evaluation.metrics import Summary
 from landuse.exporting.speed import BATCH, Speed
 from landuse.files import replacing, write_json
 
+FILES = ("export.json", "export.md")
 HEADER = (
     "variant", "MB", "MB zipped", "parameters", "val accuracy", "test accuracy (95 % interval)", "calibration error",
     "ms, one image (10 to 90 %)", f"images/s, batches of {BATCH}", "note",
@@ -43,6 +44,12 @@ def sizes(file: Path) -> tuple[int, int]:
     return len(content), len(zlib.compress(content))
 
 
+def remove(folder: Path) -> None:
+    """Remove the table of an earlier export, whose variants are about to be replaced."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
 def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> str:
     """Write ``export.json`` and ``export.md``.
 
@@ -52,9 +59,10 @@ def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> str:
     Returns:
         The table as text.
     """
-    write_json(folder / "export.json", {**facts, "variants": [_plain(row) for row in rows]})
+    as_json, as_markdown = FILES
+    write_json(folder / as_json, {**facts, "variants": [_plain(row) for row in rows]})
     text = _markdown(rows)
-    with replacing(folder / "export.md") as temporary:
+    with replacing(folder / as_markdown) as temporary:
         temporary.write_text(f"# Variants of {facts['run']}\n\n{text}\n\n{_explained(facts)}\n", encoding="utf-8")
     return text
 

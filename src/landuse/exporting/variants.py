@@ -143,14 +143,17 @@ def int8_variant(source: Source, base: Variant, folder: Path) -> Variant:
     images = train.images[: source.config.export.calibration_images]  # any prefix is a balanced sample
     try:
         quantise(base.folder / MODEL_FILE, images, folder / MODEL_FILE)
+    except (MemoryError, OSError):
+        raise
     except Exception as error:  # onnxruntime's tools have none of their own
         problem = str(error).strip().partition("\n")[0][:200]
         raise UserError(
             f"onnxruntime cannot quantise this graph ({problem}): leave int8 out of export.variants."
         ) from error
     variant = Variant("int8", folder, base.temperature, base.num_parameters)
-    variant.facts["calibrated_on"] = f"{len(images)} training images"
-    _complete(source, variant)
+    answers = _complete(source, variant)
+    difference = float(np.abs(softmax(source.logits, base.temperature) - answers.probabilities).max())
+    variant.facts |= {"max_difference": difference, "calibrated_on": f"{len(images)} training images"}
     return variant
 
 

@@ -21,6 +21,7 @@ FILES = ("config.yaml", "metrics.jsonl", "summary.json", "provenance.json", "tra
          "model/model.safetensors", "evaluation.json", "predictions.csv")  # fmt: skip
 NEEDED = frozenset(FILES[:4])  # without which nothing else can be told
 # What makes another measurement of the same model on the same images.
+EXPORTED = "export "  # before a variant's name, where an evaluation has its precision
 SETTINGS = ("model_fingerprint", "test_time_augmentation", "image_size")
 ONLY_WHERE = ("trainer.device", "trainer.profile", "hardware.")  # keys that may change within a run
 # With these a run is a trial of something, and no result.
@@ -153,7 +154,7 @@ def _test(run: RunFiles, record: Evaluation) -> Iterator[Finding]:
     note = f"as predictions.csv says: {stated}" if agrees else f"predictions.csv gives {100 * accuracy:.2f} %: {stated}"
     yield Finding("accuracy", agrees, note)
     openings = _openings(run.folder, record["split_fingerprint"])
-    number = len({json.dumps([opening.get(key) for key in SETTINGS]) for opening in openings})
+    number = _num_choices(openings)
     detail = f"{len(openings)} evaluation(s) of {number} model(s) or setting(s)" if openings else f"no {LEDGER}"
     yield Finding("test opened", number == 1, detail)
 
@@ -178,6 +179,21 @@ def open_test(folder: Path, record: Mapping[str, Any]) -> None:
         file.seek(max(0, file.seek(0, 2) - 1))
         is_cut_short = file.read(1) not in (b"", b"\n")  # by a full disk
         file.write(b"\n" * is_cut_short + json.dumps(entry).encode() + b"\n")
+
+
+def _num_choices(openings: Sequence[Mapping[str, Any]]) -> int:
+    """How many models and settings the test split could have chosen among; 1: it has chosen nothing.
+
+    An export compares variants of one model, whose number was settled before; several graphs of a variant are several.
+    """
+    settings, graphs = set(), dict[str, set[Any]]()
+    for opening in openings:
+        precision = str(opening.get("precision"))
+        if precision.startswith(EXPORTED):
+            graphs.setdefault(precision, set()).add(opening.get("model_fingerprint"))
+        else:
+            settings.add(json.dumps([opening.get(key) for key in SETTINGS]))
+    return max(len(settings), min(1, len(openings))) + sum(len(fingerprints) - 1 for fingerprints in graphs.values())
 
 
 def _openings(folder: Path, split_fingerprint: str | None) -> list[dict[str, Any]]:
