@@ -52,11 +52,15 @@ def export(config: Config, call: Invocation) -> None:
         source = _open(config, call, folder)
         table.remove(folder / EXPORT)  # of what will not be there any more
         variants: list[Variant] = []
+        problem = None
         try:
             _write(source, variants)
-        finally:  # what there is, if a later one cannot be made
-            if config.export.measure and variants:
-                _compare(source, variants)
+        except (UserError, FailureError) as error:  # of a later one; the earlier are there
+            problem = error
+        if config.export.measure and variants:
+            _compare(source, variants)
+        if problem is not None:
+            raise problem
     if refused := [variant.problem for variant in variants if variant.problem and not variant.is_written]:
         raise FailureError(f"Not written: {'; '.join(refused)}. To write such a variant: export.keep_refused=true.")
 

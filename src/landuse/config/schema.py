@@ -277,6 +277,7 @@ class DriftConfig:
     window: int = 200  # of the newest images that are compared
     min_images: int = 50  # fewer tell nothing
     alpha: float = 0.001  # probability of an alarm although nothing has changed, over all tests of a window
+    share: float = 0.1  # of a core that a service spends on it at most: under load it looks at a part of the images
 
 
 @dataclass

@@ -128,5 +128,7 @@ def _drift(drift: DriftConfig) -> Iterator[str]:
         yield f"drift.min_images={drift.min_images}: must lie between 10 and drift.window={drift.window}."
     if drift.window > 100_000:
         yield f"drift.window={drift.window}: must be at most 100,000 images."
+    if not 0 < drift.share <= 1:
+        yield f"drift.share={drift.share}: must lie above 0, and be at most 1, where all images are looked at."
     if not 0 < drift.alpha < 1:
         yield f"drift.alpha={drift.alpha}: is a probability between 0 and 1, such as 0.001."

@@ -132,7 +132,7 @@ def int8_variant(source: Source, base: Variant, folder: Path) -> Variant:
     """The graph of ``base`` in 8-bit integers, in an empty folder.
 
     Raises:
-        UserError: there are no images for the ranges of the integers.
+        UserError: there are no images for the ranges of the integers, or onnxruntime cannot quantise the graph.
     """
     if source.pack is None:
         raise UserError(

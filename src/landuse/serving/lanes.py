@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from landuse.data.decode import UnusableImageError, decode_square
 from landuse.data.limits import Limits
 from landuse.monitoring.window import Window
-from landuse.serving.engine import Engine
+from landuse.serving.engine import Answers, Engine
 from landuse.serving.refusal import Refusal, busy, unusable
 
 log = logging.getLogger(__name__)
@@ -70,15 +70,18 @@ class Lanes:
 
     def __init__(
         self, loaded: Loaded, num_lanes: int, max_batch: int, max_queue: int, limits: Limits,
+        watch_share: float = 1.0,
         on_batch: Callable[[int, float, float], None] = lambda size, decoding_s, inference_s: None,
     ) -> None:  # fmt: skip
         """
         Args:
             limits: of an image's file.
+            watch_share: of the time that windows may take, above 0; 1: all images are shown to them.
             on_batch: is told the size of every batch, and the seconds for decoding and for the model.
         """
         self.loaded = loaded
         self._max_batch, self._max_queue, self._limits, self._on_batch = max_batch, max_queue, limits, on_batch
+        self._watch_share, self._next_watch = watch_share, 0.0
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [threading.Thread(target=self._work, name=f"lane-{i}", daemon=True) for i in range(num_lanes)]
@@ -182,8 +185,20 @@ class Lanes:
         self._on_batch(len(images), between - begun, time.perf_counter() - between)
         for (job, _), probabilities in zip(decoded, answers.probabilities, strict=True):
             job.request.outcomes[job.number] = probabilities
-        if loaded.window is not None:
-            loaded.window.add(images, answers.probabilities, answers.features)
+        self._watch(loaded, images, answers)
+
+    def _watch(self, loaded: Loaded, images: Pixels, answers: Answers) -> None:
+        """Show the window what was answered, as long as that takes no more than its share of the time.
+
+        Statistics are many short steps under Python's lock, which all lanes and the event loop wait for. Under load a
+        part of the images tells as much.
+        """
+        started = time.perf_counter()
+        if loaded.window is None or started < self._next_watch:
+            return
+        loaded.window.add(images, answers.probabilities, answers.features)
+        ended = time.perf_counter()
+        self._next_watch = ended + (ended - started) * (1 / self._watch_share - 1)
 
     def _pixels(self, loaded: Loaded, image: bytes | Pixels) -> Pixels:
         if isinstance(image, np.ndarray):

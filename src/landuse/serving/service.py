@@ -54,7 +54,7 @@ class Service:
         self.metrics, self.budget = Metrics(self._state), Budget(settings.max_pending_bytes)
         self.lanes = Lanes(
             loaded, num_lanes, settings.max_batch, settings.max_queue, Limits(FORMATS, settings.max_pixels),
-            self.metrics.batch,
+            drift.share, self.metrics.batch,
         )  # fmt: skip
         self.is_ready = True
 
