@@ -17,7 +17,7 @@ class ConstantLanes:
 
     def __init__(self, loaded: Loaded, *_: Any) -> None:
         self.loaded = loaded
-        num_classes = len(loaded.engine.model.classes)
+        num_classes = len(loaded.model.classes)
         self._outcome = np.full(num_classes, 1 / num_classes, np.float32)
 
     async def answer(self, images: Sequence[object], *_: Any) -> tuple[list[Any], Loaded]:

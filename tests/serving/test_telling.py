@@ -131,7 +131,10 @@ def send(client: httpx.Client, images: np.ndarray) -> None:
 
 
 def test_drift_is_told_and_samples_are_served(watched: Path) -> None:
-    with running(watched, "drift.window=100", "drift.min_images=50", "drift.share=1") as service, service.client() as client:
+    with (
+        running(watched, "drift.window=100", "drift.min_images=50", "drift.share=1") as service,
+        service.client() as client,
+    ):
         assert client.get("/drift").json()["state"] == "too_few"
         send(client, noisy(100, 1))
         calm = client.get("/drift").json()

@@ -255,7 +255,7 @@ class ServeConfig:
     name: str = "landuse"  # of the model, in the addresses of the open inference protocol
     lanes: int | None = None  # batches at once; null: one a core
     threads: int = 1  # of one batch; lanes times threads should not exceed the cores
-    max_batch: int = 4  # images of a batch, at most; larger ones leave a CPU's caches and gain nothing
+    max_batch: int = 8  # images of a batch, at most; on a CPU larger ones gain nothing
     max_queue: int = 128  # images that wait, at most; then requests are answered 429
     deadline_s: float = 10.0  # from the whole upload to the answer; then 503
     max_bytes: int = 20_000_000  # of a request

@@ -29,9 +29,13 @@ class Window:
         self, images: NDArray[np.uint8], probabilities: NDArray[np.floating], features: NDArray[np.float32]
     ) -> None:
         """Remember N images (N, S, S, 3) with their probabilities (N, C) and features (N, D)."""
-        rows = self._reference.rows_of(images, probabilities, features)
+        self.keep(self._reference.rows_of(images, probabilities, features))
+
+    def keep(self, rows: Rows) -> None:
+        """Remember images by their rows."""
+        num_rows = len(rows.confidence)
         with self._adding:
-            end = self._num_added + len(images)
+            end = self._num_added + num_rows
             places = np.arange(max(self._num_added, end - self._size), end) % self._size
             for column, kept in enumerate(self._kept):
                 kept[places] = rows[column][-len(places) :]

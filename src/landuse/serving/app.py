@@ -104,7 +104,7 @@ def _answer_images(app: FastAPI, service: Service) -> None:
             raise refusals[0]
         for refusal in refusals:
             service.metrics.refused(refusal.code)
-        classes = loaded.engine.model.classes
+        classes = loaded.model.classes
         results = [
             {"file": i, "error": outcome.describe()}
             if isinstance(outcome, Refusal)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landuse.errors import UserError
-from landuse.serving.artifact import MODEL_FILE, read_served
+from landuse.serving.artifact import MODEL_FILE, ServedModel, read_served
 
 INPUT, OUTPUTS = "images", ("probabilities", "features")
 
@@ -34,16 +34,30 @@ class Engine:
         Raises:
             UserError: the folder is damaged, or its graph is no such model.
         """
+        self._load(*read_served(folder), num_threads, max_batch)
+
+    @classmethod
+    def of(cls, model: ServedModel, graph: bytes, num_threads: int, max_batch: int) -> "Engine":
+        """An engine of what :func:`landuse.serving.artifact.read_served` has read.
+
+        Raises:
+            UserError: the graph is no such model.
+        """
+        engine = cls.__new__(cls)
+        engine._load(model, graph, num_threads, max_batch)
+        return engine
+
+    def _load(self, model: ServedModel, graph: bytes, num_threads: int, max_batch: int) -> None:
         import onnxruntime
 
-        self.model, graph = read_served(folder)
+        self.model = model
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
         options.log_severity_level = 3  # errors; what it warns of is for its developers
         # A stranger's graph may name files to read weights from, which would be looked for in the current folder.
-        nowhere = str(folder / "weights-are-in-the-graph")
+        nowhere = str(model.folder / "weights-are-in-the-graph")
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", nowhere)
-        path = folder / MODEL_FILE
+        path = model.folder / MODEL_FILE
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             self._require_signature()

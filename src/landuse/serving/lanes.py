@@ -1,7 +1,7 @@
-"""Dynamic batching: lanes are threads that take what waits, decode it, and let the model answer it in one batch.
+"""Dynamic batching: lanes take what waits and have it decoded and answered in one batch by a process of their own.
 
 Nothing waits for a batch to fill: while all lanes are busy images gather, and the next free lane takes its share of
-them. Decoding and arithmetic release Python's lock, so the lanes use as many cores as there are lanes.
+them. A lane is a thread, which waits for its process most of the time.
 """
 
 import asyncio
@@ -9,25 +9,27 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.data.decode import UnusableImageError, decode_square
-from landuse.data.limits import Limits
+from landuse.errors import UserError
 from landuse.monitoring.window import Window
-from landuse.serving.engine import Answers, Engine
+from landuse.serving.artifact import ServedModel
+from landuse.serving.logs import event
+from landuse.serving.messages import Batch, Load
+from landuse.serving.processes import Worker, WorkerLostError
 from landuse.serving.refusal import Refusal, busy, unusable
-
-log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 Outcome = NDArray[np.float32] | Refusal  # probabilities (C,) of one image, or why there are none
 
 FAILED = Refusal(500, "The image could not be answered.")
-NO_MEMORY = Refusal(503, "There is no memory left for this image: try again in a second.", 1)
+# Of an image that has ended two workers, the second one alone.
+UNBEARABLE = Refusal(422, "The file took what decodes it more time or memory than there is.", code="unusable_image")
 CLOSE_S = 5.0  # for lanes to end, when nothing waits any more
 
 
@@ -35,7 +37,8 @@ CLOSE_S = 5.0  # for lanes to end, when nothing waits any more
 class Loaded:
     """A model in service, and what belongs to it: they are exchanged together."""
 
-    engine: Engine
+    model: ServedModel
+    load: Load  # for workers
     window: Window | None  # of the images answered; None: drift is not watched
     samples: Mapping[str, bytes] = field(default_factory=dict)  # PNG files to try, by name
 
@@ -69,24 +72,44 @@ class Lanes:
     """A bounded queue of images and the threads that empty it."""
 
     def __init__(
-        self, loaded: Loaded, num_lanes: int, max_batch: int, max_queue: int, limits: Limits,
+        self, loaded: Loaded, num_lanes: int, max_batch: int, max_queue: int, longest_s: float,
         watch_share: float = 1.0,
         on_batch: Callable[[int, float, float], None] = lambda size, decoding_s, inference_s: None,
     ) -> None:  # fmt: skip
         """
         Args:
-            limits: of an image's file.
+            longest_s: that a batch may take.
             watch_share: of the time that windows may take, above 0; 1: all images are shown to them.
             on_batch: is told the size of every batch, and the seconds for decoding and for the model.
         """
-        self.loaded = loaded
-        self._max_batch, self._max_queue, self._limits, self._on_batch = max_batch, max_queue, limits, on_batch
+        self._max_batch, self._max_queue, self._longest_s, self._on_batch = max_batch, max_queue, longest_s, on_batch
         self._watch_share, self._next_watch = watch_share, 0.0
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._threads = [threading.Thread(target=self._work, name=f"lane-{i}", daemon=True) for i in range(num_lanes)]
+        self._is_closed = threading.Event()
+        self._workers = [Worker() for _ in range(num_lanes)]
+        self.loaded = loaded
+        try:
+            self.exchange(loaded)
+        except BaseException:
+            self._end_workers()
+            raise
+        self._threads = [threading.Thread(target=self._work, args=(one,), daemon=True) for one in self._workers]
         for thread in self._threads:
             thread.start()
+        threading.Thread(target=self._end_stuck_workers, daemon=True).start()
+
+    def exchange(self, loaded: Loaded) -> None:
+        """Take a model into service; requests under way are answered by the one before.
+
+        Raises:
+            UserError: it cannot be run; the one before stays.
+        """
+        with ThreadPoolExecutor(len(self._workers)) as executor:
+            for problem in executor.map(lambda worker: worker.load(loaded.load), self._workers):
+                if problem is not None:
+                    raise UserError(problem)
+        self.loaded = loaded
 
     @property
     def num_waiting(self) -> int:
@@ -133,8 +156,14 @@ class Lanes:
         end = time.monotonic() + CLOSE_S
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        self._end_workers()
 
-    def _work(self) -> None:
+    def _end_workers(self) -> None:
+        self._is_closed.set()
+        for worker in self._workers:
+            worker.close()
+
+    def _work(self, worker: Worker) -> None:
         while (job := self._queue.get()) is not None:
             jobs = [job]
             share = min(self._max_batch, -(-(self._queue.qsize() + 1) // len(self._threads)))
@@ -147,69 +176,53 @@ class Lanes:
             except Empty:
                 pass
             for loaded in {id(job.request.loaded): job.request.loaded for job in jobs}.values():
-                self._answer(loaded, [job for job in jobs if job.request.loaded is loaded])
+                self._answer(worker, loaded, [job for job in jobs if job.request.loaded is loaded])
 
-    def _answer(self, loaded: Loaded, jobs: list[_Job]) -> None:
+    def _answer(self, worker: Worker, loaded: Loaded, jobs: list[_Job], is_retry: bool = False) -> None:
         """Whatever happens, those who wait are told and the lane goes on."""
         try:
-            self._run(loaded, jobs)
+            self._run(worker, loaded, jobs)
         except Exception as error:
-            if len(jobs) > 1:  # one image must not spoil the others
+            is_lost = isinstance(error, WorkerLostError)
+            event("a worker was lost" if is_lost else "images failed", {"reason": str(error)}, logging.ERROR)
+            # One image must not spoil the others, and a worker can be lost for other reasons than an image.
+            if len(jobs) > 1 or (is_lost and not is_retry):
                 for job in jobs:
-                    self._answer(loaded, [job])
+                    self._answer(worker, loaded, [job], is_retry=True)
                 return
-            log.exception("an image failed")
-            jobs[0].request.outcomes[jobs[0].number] = NO_MEMORY if isinstance(error, MemoryError) else FAILED
+            jobs[0].request.outcomes[jobs[0].number] = UNBEARABLE if is_lost else FAILED
         requests: dict[Request, int] = {}
         for job in jobs:
             requests[job.request] = requests.get(job.request, 0) + 1
         assert self._loop is not None
         self._loop.call_soon_threadsafe(_finish, requests)
 
-    def _run(self, loaded: Loaded, jobs: list[_Job]) -> None:
-        begun = time.perf_counter()
-        decoded: list[tuple[_Job, Pixels]] = []
+    def _run(self, worker: Worker, loaded: Loaded, jobs: list[_Job]) -> None:
+        asked = []
         for job in jobs:
-            files = job.request.images
-            if not files:  # given up
-                continue
-            try:
-                decoded.append((job, self._pixels(loaded, files[job.number])))
-            except Refusal as refusal:
-                job.request.outcomes[job.number] = refusal
-        if not decoded:
+            images = job.request.images
+            if images:  # else it was given up
+                asked.append((job, images[job.number]))
+        if not asked:
             return
-        images = np.stack([pixels for _, pixels in decoded])
-        between = time.perf_counter()
-        answers = loaded.engine(images)
-        self._on_batch(len(images), between - begun, time.perf_counter() - between)
-        for (job, _), probabilities in zip(decoded, answers.probabilities, strict=True):
-            job.request.outcomes[job.number] = probabilities
-        self._watch(loaded, images, answers)
+        is_watched = loaded.window is not None and time.monotonic() >= self._next_watch
+        batch = Batch(loaded.model.version, [image for _, image in asked], is_watched)
+        answered = worker.answer(batch, loaded.load)
+        for (job, _), outcome in zip(asked, answered.outcomes, strict=True):
+            job.request.outcomes[job.number] = unusable(*outcome) if isinstance(outcome, tuple) else outcome
+        if answered.num_answered:
+            self._on_batch(answered.num_answered, answered.decoding_s, answered.inference_s)
+        if answered.rows is not None and loaded.window is not None:
+            loaded.window.keep(answered.rows)
+            # Under load a part of the images tells as much, and the others are answered sooner.
+            self._next_watch = time.monotonic() + answered.watching_s * (1 / self._watch_share - 1)
 
-    def _watch(self, loaded: Loaded, images: Pixels, answers: Answers) -> None:
-        """Show the window what was answered, as long as that takes no more than its share of the time.
-
-        Statistics are many short steps under Python's lock, which all lanes and the event loop wait for. Under load a
-        part of the images tells as much.
-        """
-        started = time.perf_counter()
-        if loaded.window is None or started < self._next_watch:
-            return
-        loaded.window.add(images, answers.probabilities, answers.features)
-        ended = time.perf_counter()
-        self._next_watch = ended + (ended - started) * (1 / self._watch_share - 1)
-
-    def _pixels(self, loaded: Loaded, image: bytes | Pixels) -> Pixels:
-        if isinstance(image, np.ndarray):
-            return image
-        model = loaded.engine.model
-        try:
-            return decode_square(image, "The file", model.image_size, model.value_range, self._limits)
-        except UnusableImageError as error:
-            raise unusable(error.status, str(error)) from error
-        except MemoryError:
-            raise NO_MEMORY from None
+    def _end_stuck_workers(self) -> None:
+        """An image that takes its worker longer than anybody waits takes nobody else's."""
+        while not self._is_closed.wait(1.0):
+            for worker in self._workers:
+                if worker.end_if_stuck(self._longest_s):
+                    event("a worker was stuck", severity=logging.ERROR)
 
 
 def _finish(requests: dict[Request, int]) -> None:

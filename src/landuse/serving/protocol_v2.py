@@ -55,7 +55,7 @@ def inference_routes(service: Service) -> APIRouter:
     async def model(request: Request, name: str) -> Response:
         """The model's tensors."""
         _require_model(service, request)
-        loaded = service.lanes.loaded.engine.model
+        loaded = service.lanes.loaded.model
         side, classes = loaded.image_size, len(loaded.classes)
         return json_response({
             "name": name,
@@ -89,14 +89,14 @@ def inference_routes(service: Service) -> APIRouter:
             if isinstance(outcome, Refusal):
                 raise outcome
             rows.append(outcome)
-        return _write(question, np.stack(rows), name, loaded.engine.model.version)
+        return _write(question, np.stack(rows), name, loaded.model.version)
 
     return router
 
 
 def _require_model(service: Service, request: Request) -> None:
     name, version = request.path_params["name"], request.path_params.get("version")
-    if name != service.settings.name or version not in (None, service.lanes.loaded.engine.model.version):
+    if name != service.settings.name or version not in (None, service.lanes.loaded.model.version):
         raise Refusal(404, f"There is no such model here: it is called {service.settings.name}.")
 
 
@@ -106,7 +106,7 @@ def _read(length: str | None, body: bytes, loaded: Loaded, max_images: int) -> t
     Args:
         length: of the JSON, the header's text; None: of the whole body.
     """
-    side = loaded.engine.model.image_size
+    side = loaded.model.image_size
     most_json = CHARACTERS_A_VALUE * max_images * side * side * 3 + LARGEST_REST
     try:
         num_bytes = len(body) if length is None else int(length) if len(length) < 12 and length.isdecimal() else -1

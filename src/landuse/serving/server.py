@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,8 +28,6 @@ from landuse.serving.traces import make_tracer
 BACKLOG = 2048  # connections that the system holds until they are accepted
 KEEP_ALIVE_S = 75
 OTHER_FILES = 128  # that the process holds besides connections: the socket, the log, what is being read
-# At Python's default, 5 ms, a lane would wait as long for its lock as a batch takes while the event loop is busy.
-SWITCH_INTERVAL_S = 0.0005
 
 
 def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> None:
@@ -47,7 +44,6 @@ def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> Non
     api_key = os.environ.get("LANDUSE_API_KEY") or None
     _raise_open_files(settings.max_connections)
     listener = _listen(settings.host, port_of(settings.port))
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     return_freed_memory()
     num_lanes = settings.lanes or num_cores()
     service = Service(folder, settings, config.drift, num_lanes, api_key is not None, find)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +15,10 @@ from landuse.errors import FailureError, UserError
 from landuse.files import is_own
 from landuse.monitoring.reference import load
 from landuse.monitoring.window import Window
-from landuse.serving.artifact import REFERENCE_FILE, SAMPLES
-from landuse.serving.engine import Engine
+from landuse.serving.artifact import REFERENCE_FILE, SAMPLES, read_served
 from landuse.serving.lanes import Lanes, Loaded, Outcome, Pixels
 from landuse.serving.logs import event
+from landuse.serving.messages import Load
 from landuse.serving.metrics import Metrics, gauge
 from landuse.serving.refusal import Refusal
 from landuse.serving.uploads import Budget
@@ -53,8 +52,8 @@ class Service:
         loaded = self._load(folder)
         self.metrics, self.budget = Metrics(self._state), Budget(settings.max_pending_bytes)
         self.lanes = Lanes(
-            loaded, num_lanes, settings.max_batch, settings.max_queue, Limits(FORMATS, settings.max_pixels),
-            drift.share, self.metrics.batch,
+            loaded, num_lanes, settings.max_batch, settings.max_queue, 2 * settings.deadline_s, drift.share,
+            self.metrics.batch,
         )  # fmt: skip
         self.is_ready = True
 
@@ -70,7 +69,7 @@ class Service:
             Refusal: the queue is full, or the images waited too long.
         """
         outcomes, loaded = await self.lanes.answer(images, self.settings.deadline_s, loaded)
-        classes = loaded.engine.model.classes
+        classes = loaded.model.classes
         for outcome in outcomes:
             if not isinstance(outcome, Refusal):
                 best = int(outcome.argmax())
@@ -79,13 +78,13 @@ class Service:
 
     def identity(self, loaded: Loaded) -> dict[str, str]:
         """Which model it is."""
-        model = loaded.engine.model
+        model = loaded.model
         return {"name": self.settings.name, "version": model.version, "variant": model.variant}
 
     def facts(self) -> dict[str, Any]:
         """What the model in service is."""
         loaded = self.lanes.loaded
-        model = loaded.engine.model
+        model = loaded.model
         return self.identity(loaded) | {
             "classes": model.classes,
             "image_size": model.image_size,
@@ -111,13 +110,12 @@ class Service:
         """
         async with self._reloading:
             try:
-                loaded = await asyncio.to_thread(lambda: self._load(self._find()))
+                loaded = await asyncio.to_thread(self._exchange)
             except Exception as error:  # whatever it is, the one in service must stay
                 if not isinstance(error, UserError | FailureError):
                     log.exception("a model could not be loaded")
                 event("reload failed", {"reason": str(error)}, logging.ERROR)
                 raise Refusal(503, "The model could not be loaded, the one before stays; the log says why.") from error
-            self.lanes.loaded = loaded
         event("reloaded", self.identity(loaded))
         return self.identity(loaded)
 
@@ -126,18 +124,22 @@ class Service:
         self.is_ready = False
         self.lanes.close()
 
+    def _exchange(self) -> Loaded:
+        loaded = self._load(self._find())
+        self.lanes.exchange(loaded)
+        return loaded
+
     def _load(self, folder: Path) -> Loaded:
-        begun = time.perf_counter()
-        engine = Engine(folder, self.settings.threads, self.settings.max_batch)
-        window = None
+        model, graph = read_served(folder)
+        settings, window, reference = self.settings, None, None
         if (folder / REFERENCE_FILE).is_file():
-            reference = load(folder / REFERENCE_FILE, len(engine.model.classes), engine.num_features)
+            reference = load(folder / REFERENCE_FILE, len(model.classes))
             window = Window(reference, self._drift.window, self._drift.min_images, self._drift.alpha)
         else:
             event("drift is not watched", {"reason": f"the export has no {REFERENCE_FILE}"}, logging.WARNING)
-        seconds = round(time.perf_counter() - begun, 3)
-        event("loaded", {"variant": engine.model.variant, "version": engine.model.version, "seconds": seconds})
-        return Loaded(engine, window, _samples(folder))
+        limits = Limits(FORMATS, settings.max_pixels)
+        asked = Load(model, graph, reference, settings.threads, settings.max_batch, limits)
+        return Loaded(model, asked, window, _samples(folder))
 
     def _state(self) -> Iterator[Metric]:
         """What the metrics say of this moment."""

@@ -1,0 +1,67 @@
+"""What a service and its workers say to each other: pickled, for a process and its child trust each other."""
+
+import pickle
+import struct
+from collections.abc import Sequence
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landuse.data.limits import Limits
+from landuse.monitoring.reference import Reference, Rows
+from landuse.serving.artifact import ServedModel
+
+LENGTH = struct.Struct("<Q")
+
+Image = bytes | NDArray[np.uint8]  # a file, or pixels (S, S, 3)
+
+
+class Load(NamedTuple):
+    """Asks for a model to be loaded; the answer is None, or why it cannot be."""
+
+    model: ServedModel
+    graph: bytes
+    reference: Reference | None  # for drift
+    num_threads: int
+    max_batch: int
+    limits: Limits
+
+
+class Batch(NamedTuple):
+    """Asks for answers; the answer is :class:`Answered`, or text: the traceback of what failed."""
+
+    version: str  # of the model
+    images: Sequence[Image]
+    is_watched: bool  # whether what drift is judged by is wanted
+
+
+class Answered(NamedTuple):
+    """What became of a batch."""
+
+    outcomes: list[NDArray[np.float32] | tuple[int, str]]  # probabilities (C,), or a status of HTTP and the reason
+    rows: Rows | None  # what drift is judged by
+    num_answered: int
+    decoding_s: float
+    inference_s: float
+    watching_s: float
+
+
+def send(sink: IO[bytes], message: Any) -> None:
+    """Write one message."""
+    content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    sink.write(LENGTH.pack(len(content)) + content)
+    sink.flush()
+
+
+def receive(source: IO[bytes]) -> Any:
+    """Read one message.
+
+    Raises:
+        EOFError: the other side has ended.
+    """
+    head = source.read(LENGTH.size)
+    content = source.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
+    if not content:
+        raise EOFError
+    return pickle.loads(content)

@@ -1,0 +1,80 @@
+"""Workers may end or hang, whatever an image does to them; the service goes on."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.serving.images import encoded
+from tests.serving.running import Running, running
+from tests.serving.test_lifecycle import wait_until
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes by Linux's /proc")
+
+
+def workers_of(service: Running) -> list[int]:
+    threads = Path(f"/proc/{service.process.pid}/task").iterdir()
+    return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+
+
+def ask(service: Running) -> int:
+    with service.client() as client:
+        return client.post("/predict", files={"file": encoded()}).status_code
+
+
+def test_a_killed_worker_is_replaced_and_no_request_fails(exported: Path) -> None:
+    with running(exported, "serve.lanes=2") as service:
+        statuses, stop = [], threading.Event()
+
+        def go_on() -> None:
+            while not stop.is_set():
+                statuses.append(ask(service))
+
+        threads = [threading.Thread(target=go_on) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            before = workers_of(service)
+            os.kill(before[0], signal.SIGKILL)
+            wait_until(lambda before=before: len(workers_of(service)) == 2 and workers_of(service) != before)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) == {200}
+        assert service.named("a worker was lost")
+
+
+def test_a_stuck_worker_is_ended(exported: Path) -> None:
+    with running(exported, "serve.lanes=1", "serve.deadline_s=1") as service:
+        assert ask(service) == 200
+        (worker,) = workers_of(service)
+        os.kill(worker, signal.SIGSTOP)
+        assert ask(service) == 503
+        wait_until(lambda: service.named("a worker was stuck"))
+        wait_until(lambda: ask(service) == 200)
+        assert workers_of(service) != [worker]
+
+
+def test_workers_end_with_the_service(exported: Path) -> None:
+    with running(exported, "serve.lanes=2") as service:
+        pids = workers_of(service)
+        assert len(pids) == 2
+        service.process.kill()
+        service.process.wait()
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_an_interrupt_of_the_group_is_answered_by_the_service_alone(exported: Path) -> None:
+    """Ctrl-C goes to the workers as well."""
+    with running(exported, "serve.lanes=2") as service:
+        for pid in workers_of(service):
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+        assert ask(service) == 200
+        assert service.stop(signal.SIGINT) == 0
