@@ -8,8 +8,8 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "landuse"
 NAMES = (
-    "download", "drift", "evaluate", "export", "params", "predict", "preprocess", "report", "reproduce", "serve", "storage",
-    "sweep", "track", "train",
+    "download", "drift", "evaluate", "export", "params", "predict", "preprocess", "report", "reproduce", "serve",
+    "storage", "sweep", "track", "train",
 )  # fmt: skip
 COMMANDS = {"landuse.cli", *(f"landuse.{name}" for name in NAMES)}
 LIBRARIES = {

@@ -40,6 +40,8 @@ def test_a_killed_worker_is_replaced_and_no_request_fails(exported: Path) -> Non
             before = workers_of(service)
             os.kill(before[0], signal.SIGKILL)
             wait_until(lambda before=before: len(workers_of(service)) == 2 and workers_of(service) != before)
+            answered = len(statuses)  # until both lanes are at work again
+            wait_until(lambda answered=answered: len(statuses) > answered + 20)
         stop.set()
         for thread in threads:
             thread.join()
