@@ -19,8 +19,18 @@ LIBRARIES = {
 PACKAGES = {
     f"landuse.{name}"
     for name in (
-        "cloud", "config", "data", "models", "monitoring", "training", "evaluation", "tracking", "page", "sweeps",
-        "exporting", "serving",
+        "cloud",
+        "config",
+        "data",
+        "models",
+        "monitoring",
+        "training",
+        "evaluation",
+        "tracking",
+        "page",
+        "sweeps",
+        "exporting",
+        "serving",
     )
 }
 ALLOWED = {
