@@ -229,7 +229,7 @@ class ExportConfig:
     calibration_images: int = 256  # of the training split, for the ranges of 8-bit integers
     prune: Literal["structured", "magnitude"] = "structured"  # whole channels, or single weights set to zero
     prune_amount: float = 0.3  # share of the channels or weights that goes
-    prune_epochs: int = 10  # of training after that
+    prune_epochs: int = 20  # of training after that
 
 
 @dataclass
