@@ -24,6 +24,7 @@ from landuse.serving.uploads import read_body
 
 OUTPUT = "probabilities"
 JSON_LENGTH = "inference-header-content-length"
+VERSIONED: dict[str, Any] = {"include_in_schema": False}  # routes that are as those without a version
 LARGEST_ID = 1000  # characters
 CHARACTERS_A_VALUE, LARGEST_REST = 6, 65_536  # of JSON: "255, " and a bracket; and all around the values
 
@@ -31,7 +32,7 @@ CHARACTERS_A_VALUE, LARGEST_REST = 6, 65_536  # of JSON: "255, " and a bracket; 
 def inference_routes(service: Service) -> APIRouter:
     """The routes under /v2."""
     router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=V2_RESPONSES)
-    versioned: dict[str, Any] = {"include_in_schema": False}  # as the same without a version
+    _answer_tensors(router, service)
 
     @router.get("")
     async def server() -> Response:
@@ -51,7 +52,7 @@ def inference_routes(service: Service) -> APIRouter:
         return json_response({"ready": True})
 
     @router.get("/models/{name}", responses=V2_MISSING)
-    @router.get("/models/{name}/versions/{version}", **versioned)
+    @router.get("/models/{name}/versions/{version}", **VERSIONED)
     async def model(request: Request, name: str) -> Response:
         """The model's tensors."""
         _require_model(service, request)
@@ -66,14 +67,18 @@ def inference_routes(service: Service) -> APIRouter:
         })  # fmt: skip
 
     @router.get("/models/{name}/ready", responses=V2_MISSING)
-    @router.get("/models/{name}/versions/{version}/ready", **versioned)
+    @router.get("/models/{name}/versions/{version}/ready", **VERSIONED)
     async def model_ready(request: Request, name: str) -> Response:
         """Whether the model can take requests."""
         _require_model(service, request)
         return json_response({"name": name, "ready": service.is_ready})
 
+    return router
+
+
+def _answer_tensors(router: APIRouter, service: Service) -> None:
     @router.post("/models/{name}/infer", responses=V2_MISSING | V2_REFUSALS, openapi_extra=TENSORS)
-    @router.post("/models/{name}/versions/{version}/infer", **versioned)
+    @router.post("/models/{name}/versions/{version}/infer", **VERSIONED)
     async def infer(request: Request, name: str) -> Response:
         """Probabilities of images that are already cut and resized."""
         _require_model(service, request)
@@ -90,8 +95,6 @@ def inference_routes(service: Service) -> APIRouter:
                 raise outcome
             rows.append(outcome)
         return _write(question, np.stack(rows), name, loaded.model.version)
-
-    return router
 
 
 def _require_model(service: Service, request: Request) -> None:
