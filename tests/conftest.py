@@ -1,5 +1,6 @@
 """What all tests share: small image folders, the commands run in this process, and the real images where they are."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -55,8 +56,13 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         captured = capsys.readouterr()
         return Finished(status, captured.out, captured.err)
 
+    loggers = [logging.getLogger(), logging.getLogger("landuse")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield run
     logs.stop()  # pytest closes the streams of this test
+    for logger, handlers, level, propagates in before:  # which a service takes for itself
+        logger.handlers[:], logger.propagate = handlers, propagates
+        logger.setLevel(level)
 
 
 def write_images(root: Path, classes: dict[str, tuple[int, int, int]], per_class: int, size_px: int = 16) -> Path:

@@ -24,13 +24,24 @@ QUICK = ["export.measure=false", "hardware.num_threads=1"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the run ``tiny``, of which there are all variants, measured, and which was evaluated before."""
+    """Of the run ``tiny``, of which there are all variants."""
     where = tmp_path_factory.mktemp("export")
     train_tiny(where)
     home = [f"data.home={where}/data", "hardware.num_threads=1"]
     variants = ["export.variants=[fp32,int8,pruned]", "export.prune_epochs=2", "export.layout=triton"]
     gate = ["export.max_accuracy_loss=0.3"]  # of 24 images, each counts 0.04
-    commands(where, ["evaluate", "run=tiny", *home], ["export", "run=tiny", *home, *variants, *gate])
+    commands(where, ["export", "run=tiny", *home, *variants, *gate, "export.measure=false"])
+    return where
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, evaluated and then measured, which compiles the network."""
+    where = tmp_path_factory.mktemp("measured")
+    train_tiny(where)
+    home = [f"data.home={where}/data", "hardware.num_threads=1"]
+    variants = ["export.variants=[fp32,int8,pruned]", "export.prune_epochs=2", "export.max_accuracy_loss=0.3"]
+    commands(where, ["evaluate", "run=tiny", *home], ["export", "run=tiny", *home, *variants])
     return where
 
 
@@ -88,7 +99,9 @@ def test_what_is_served_tells_of_its_source(place: Path) -> None:
     assert smaller["num_parameters"] < 0.8 * trained["num_parameters"]
 
 
-def test_the_table_has_all_variants_on_the_same_test_images(place: Path) -> None:
+@pytest.mark.slow
+def test_the_table_has_all_variants_on_the_same_test_images(measured: Path) -> None:
+    place = measured
     rows = {row["name"]: row for row in load(place / "tiny/export/export.json")["variants"]}
     assert list(rows) == ["PyTorch", "PyTorch, compiled", "fp32", "int8", "pruned"]
     evaluated = load(place / "tiny/evaluation.json")
@@ -103,8 +116,10 @@ def test_the_table_has_all_variants_on_the_same_test_images(place: Path) -> None
     assert "| int8" in (place / "tiny/export/export.md").read_text()
 
 
-def test_an_export_is_no_choice_by_the_test_split(place: Path, command) -> None:
+@pytest.mark.slow
+def test_an_export_is_no_choice_by_the_test_split(measured: Path, command) -> None:
     """The run's check counts the openings of one model."""
+    place = measured
     lines = [json.loads(line) for line in (place / "tiny/evaluations.jsonl").read_text().splitlines()]
     assert [line["precision"] for line in lines[1:]] == [f"export {v}" for v in ("PyTorch", "fp32", "int8", "pruned")]
     done = command("report", "check", f"run={place}/tiny")

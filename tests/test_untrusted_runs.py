@@ -234,7 +234,7 @@ def test_names_of_classes_neither_steer_the_terminal_nor_flood_it(refused, run: 
     (run / "model/model.json").write_text(json.dumps(content))
     line = refused("evaluate")
     assert "\\x1b[31mroof\\r" in line and line.isprintable() and len(line) < 4000
-    assert line.endswith("evaluate on data of the same classes.")
+    assert line.endswith("give data of the same classes.")
 
 
 def test_printable_leaves_what_is_printable() -> None:

@@ -105,8 +105,6 @@ def _results(batch: "Batch", classes: Sequence[str], top_n: int) -> list[Result]
             results.append(Result(str(path), [], problem))
             continue
         row = next(probabilities)
-        if not np.isfinite(row).all():
-            raise UserError("The model's predictions are not finite: its weights are damaged. Export the run again.")
         # The fewest digits that give the same float32 back.
         top = [(name, float(str(np.float32(probability)))) for name, probability in top_classes(row, classes, top_n)]
         results.append(Result(str(path), top, None))

@@ -21,9 +21,7 @@ LARGEST = 50_000_000  # bytes of a figure or a table
 LARGEST_MODEL = 20_000_000_000
 MODEL = ("model/model.json", "model/model.safetensors")
 # What a run folder needs besides, so that run=wandb:... is one.
-BESIDES = (
-    "model/README.md", "model/reference.safetensors", "config.yaml", "metrics.jsonl", "provenance.json", "summary.json",
-)  # fmt: skip
+BESIDES = ("model/README.md", "config.yaml", "metrics.jsonl", "provenance.json", "summary.json")
 LONGEST_NAME = 100  # characters
 MOST_ROWS = 10_000  # of the table of predictions
 
