@@ -259,7 +259,7 @@ class TestInTheBrowser:
 
 @in_browser
 def test_drift_is_shown(chromium: Browser, exported: Path, tmp_path: Path) -> None:
-    with running(exported, "drift.window=60", "drift.min_images=30") as service:
+    with running(exported, "drift.window=60", "drift.min_images=30", "drift.share=1") as service:
         chromium.open(service.address)
         chromium.wait_for("document.querySelector('#drift-state').dataset.state === 'too_few'")
         assert "0 of the 30 images" in chromium.text("#drift-note")
