@@ -38,9 +38,10 @@ from landuse.config.schema import DriftConfig
 from landuse.data.decode import decode
 from landuse.data.pack import prepare
 from landuse.exports import find_exported
+from landuse.monitoring import REFERENCE_FILE
 from landuse.monitoring.corruptions import CORRUPTIONS
 from landuse.monitoring.detect import compare
-from landuse.monitoring.reference import FILE, Reference, Rows, load
+from landuse.monitoring.reference import Reference, Rows, load
 from landuse.serving.engine import Engine
 
 NUM_WINDOWS = 100
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> None:
     config.run, config.data.home, config.data.max_images = options["run"], options["home"], None
     folder = find_exported(config)
     engine = Engine(folder, max_batch=AT_ONCE)
-    reference, settings = load(folder / FILE, len(engine.model.classes), engine.num_features), DriftConfig()
+    reference, settings = load(folder / REFERENCE_FILE, len(engine.model.classes), engine.num_features), DriftConfig()
     test = prepare(config.data).split("test")
     draws = np.random.default_rng(0)
 

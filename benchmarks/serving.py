@@ -79,9 +79,11 @@ class Server:
 
     @property
     def memory_mb(self) -> float:
-        """RssAnon: memory of its own that is in use, in MB."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(text.partition("RssAnon:")[2].split()[0]) / 1e3
+        """RssAnon: memory of its own and of its workers that is in use, in MB."""
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        workers = [pid for thread in threads for pid in (thread / "children").read_text().split()]
+        texts = [Path(f"/proc/{pid}/status").read_text() for pid in (self.process.pid, *workers)]
+        return sum(int(text.partition("RssAnon:")[2].split()[0]) for text in texts) / 1e3
 
 
 @contextmanager

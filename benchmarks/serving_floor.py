@@ -13,7 +13,7 @@ from landuse.serving.lanes import Loaded
 class ConstantLanes:
     """In place of :class:`landuse.serving.lanes.Lanes`."""
 
-    num_waiting, is_full = 0, False
+    num_waiting, is_full, worker_pids = 0, False, ()
 
     def __init__(self, loaded: Loaded, *_: Any) -> None:
         self.loaded = loaded

@@ -22,15 +22,18 @@ from tests.run_folders import commands, load
 QUICK = ["export.measure=false", "hardware.num_threads=1"]
 
 
+def all_variants(where: Path) -> list[str]:
+    """Of the run ``tiny``; of its 24 validation images each counts 0.04."""
+    asked = ["export.variants=[fp32,int8,pruned]", "export.prune_epochs=2", "export.max_accuracy_loss=0.3"]
+    return ["run=tiny", f"data.home={where}/data", "hardware.num_threads=1", *asked]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the run ``tiny``, of which there are all variants."""
     where = tmp_path_factory.mktemp("export")
     train_tiny(where)
-    home = [f"data.home={where}/data", "hardware.num_threads=1"]
-    variants = ["export.variants=[fp32,int8,pruned]", "export.prune_epochs=2", "export.layout=triton"]
-    gate = ["export.max_accuracy_loss=0.3"]  # of 24 images, each counts 0.04
-    commands(where, ["export", "run=tiny", *home, *variants, *gate, "export.measure=false"])
+    commands(where, ["export", *all_variants(where), "export.layout=triton", "export.measure=false"])
     return where
 
 
@@ -40,8 +43,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("measured")
     train_tiny(where)
     home = [f"data.home={where}/data", "hardware.num_threads=1"]
-    variants = ["export.variants=[fp32,int8,pruned]", "export.prune_epochs=2", "export.max_accuracy_loss=0.3"]
-    commands(where, ["evaluate", "run=tiny", *home], ["export", "run=tiny", *home, *variants])
+    commands(where, ["evaluate", "run=tiny", *home], ["export", *all_variants(where)])
     return where
 
 

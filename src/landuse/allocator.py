@@ -24,7 +24,8 @@ def return_freed_memory() -> bool:
     """Return blocks above 1 MiB to the kernel at once, whatever sizes come.
 
     By default glibc raises that limit with every such block that is freed, and the odd sizes of strangers' images leave
-    holes: after 30,000 damaged images a service held 200 MB, with this 108 MB (2 cores, glibc 2.36).
+    holes: after 30,000 damaged images a process that decodes them held 200 MB, with this 108 MB
+    (2 cores, glibc 2.36).
 
     Returns:
         Whether the C library took the request.

@@ -100,8 +100,9 @@ class _MessageOfSingleRun(BaseException):
 def run_command(command: str, job: Job) -> None:
     """Compose the configuration from ``sys.argv``, run ``job`` on it, and exit with a status that says how it went.
 
-    0: done. 1: a failure, with its traceback, or a repeated run that came out different. 2: the user's mistake, in one
-    or two sentences. 130, 143: interrupted by Ctrl-C or SIGTERM.
+    0: done. 1: a failure, with its traceback, or in a sentence what was found (a repeated run that came out different,
+    drift, a variant that was refused). 2: the user's mistake, in one or two sentences. 130, 143: interrupted by Ctrl-C
+    or SIGTERM.
     """
     _open_closed_streams()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"

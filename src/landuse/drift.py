@@ -16,7 +16,7 @@ from landuse.config.validate_service import validate_drift
 from landuse.errors import DriftError, UserError
 from landuse.exports import find_exported
 from landuse.files import write_json
-from landuse.serving.artifact import REFERENCE_FILE
+from landuse.monitoring import REFERENCE_FILE
 from landuse.tracking import logs
 
 if TYPE_CHECKING:

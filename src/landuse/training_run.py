@@ -269,7 +269,7 @@ def _checkpoint_of(trainer: "Trainer", config: Config, folder: Path) -> Path | N
 
 def _export(config: Config, pack: "Pack", trainer: "Trainer", runtime: "Runtime", folder: Path) -> None:
     from landuse.models.export import save_model
-    from landuse.monitoring import reference
+    from landuse.monitoring import REFERENCE_FILE, reference
     from landuse.training.reference import reference_of
 
     model = trainer.load_best()
@@ -278,7 +278,7 @@ def _export(config: Config, pack: "Pack", trainer: "Trainer", runtime: "Runtime"
         {"data": pack.name, "data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint},
     )  # fmt: skip
     drift = reference_of(model, pack, runtime, config.trainer.batch_size)
-    path = folder / "model" / reference.FILE
+    path = folder / "model" / REFERENCE_FILE
     if drift is None:
         path.unlink(missing_ok=True)  # of weights before a resume
     else:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landuse.data.decode import UnusableImageError, decode, make_thumbnail
+from landuse.data.decode import UnusableImageError, decode, decode_square, make_thumbnail
 
 PIXELS = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
 
@@ -191,3 +191,9 @@ def test_thumbnail(size_px: int) -> None:
     assert thumbnail.mean() == pytest.approx(
         pixels @ [0.299, 0.587, 0.114] @ np.ones(size_px) @ np.ones(size_px) / size_px**2, abs=1
     )
+
+
+@pytest.mark.parametrize("size", [(37, 53), (16, 16), (200, 20)])
+def test_pixels_alone_are_those_of_a_pack(size: tuple[int, int]) -> None:
+    content = png(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    assert (decode_square(content, "x", 16) == decode(content, "x", 16).pixels).all()

@@ -41,6 +41,12 @@ class Running:
         return int(self.address.rpartition(":")[2])
 
     @property
+    def workers(self) -> list[int]:
+        """Pids of the processes that answer for it (Linux)."""
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+
+    @property
     def num_threads(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
 

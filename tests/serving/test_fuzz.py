@@ -65,9 +65,9 @@ def mutated(count: int, seed: int) -> Iterator[bytes]:
 
 
 def resident_mb(service: Running) -> float:
-    """Memory of its own that is in use, in MB (RssAnon: without mapped files)."""
-    text = Path(f"/proc/{service.process.pid}/status").read_text()
-    return int(text.partition("RssAnon:")[2].split()[0]) / 1e3
+    """Memory of its own and of its workers that is in use, in MB (RssAnon: without mapped files)."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in (service.process.pid, *service.workers)]
+    return sum(int(text.partition("RssAnon:")[2].split()[0]) for text in texts) / 1e3
 
 
 def send_mutated(service: Running, count: int, seed: int) -> dict[str, int]:

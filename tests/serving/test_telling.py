@@ -51,6 +51,8 @@ def test_metrics_count(client: httpx.Client) -> None:
     assert after[("process_resident_memory_bytes",)] > 1e7
     assert ("process_cpu_seconds_total",) in after
     assert after[("landuse_queue_images",)] == 0
+    assert after[("landuse_workers_resident_memory_bytes",)] > 2e7  # of each of two
+    assert after[("landuse_workers_cpu_seconds",)] > 0.1  # to start alone takes more
 
 
 def test_promtool_finds_nothing(client: httpx.Client) -> None:

@@ -15,11 +15,6 @@ from tests.serving.test_lifecycle import wait_until
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes by Linux's /proc")
 
 
-def workers_of(service: Running) -> list[int]:
-    threads = Path(f"/proc/{service.process.pid}/task").iterdir()
-    return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
-
-
 def ask(service: Running) -> int:
     with service.client() as client:
         return client.post("/predict", files={"file": encoded()}).status_code
@@ -37,9 +32,9 @@ def test_a_killed_worker_is_replaced_and_no_request_fails(exported: Path) -> Non
         for thread in threads:
             thread.start()
         for _ in range(3):
-            before = workers_of(service)
+            before = service.workers
             os.kill(before[0], signal.SIGKILL)
-            wait_until(lambda before=before: len(workers_of(service)) == 2 and workers_of(service) != before)
+            wait_until(lambda before=before: len(service.workers) == 2 and service.workers != before)
             answered = len(statuses)  # until both lanes are at work again
             wait_until(lambda answered=answered: len(statuses) > answered + 20)
         stop.set()
@@ -52,17 +47,17 @@ def test_a_killed_worker_is_replaced_and_no_request_fails(exported: Path) -> Non
 def test_a_stuck_worker_is_ended(exported: Path) -> None:
     with running(exported, "serve.lanes=1", "serve.deadline_s=1") as service:
         assert ask(service) == 200
-        (worker,) = workers_of(service)
+        (worker,) = service.workers
         os.kill(worker, signal.SIGSTOP)
         assert ask(service) == 503
         wait_until(lambda: service.named("a worker was stuck"))
         wait_until(lambda: ask(service) == 200)
-        assert workers_of(service) != [worker]
+        assert service.workers != [worker]
 
 
 def test_workers_end_with_the_service(exported: Path) -> None:
     with running(exported, "serve.lanes=2") as service:
-        pids = workers_of(service)
+        pids = service.workers
         assert len(pids) == 2
         service.process.kill()
         service.process.wait()
@@ -75,7 +70,7 @@ def test_workers_end_with_the_service(exported: Path) -> None:
 def test_an_interrupt_of_the_group_is_answered_by_the_service_alone(exported: Path) -> None:
     """Ctrl-C goes to the workers as well."""
     with running(exported, "serve.lanes=2") as service:
-        for pid in workers_of(service):
+        for pid in service.workers:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
         assert ask(service) == 200

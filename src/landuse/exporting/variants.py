@@ -26,8 +26,8 @@ from landuse.exporting.int8 import quantise
 from landuse.exporting.temperature import fit_temperature, softmax
 from landuse.files import is_own
 from landuse.models.export import LoadedModel
-from landuse.monitoring import reference
-from landuse.serving.artifact import MODEL_FILE, REFERENCE_FILE, SAMPLES, describe
+from landuse.monitoring import REFERENCE_FILE, reference
+from landuse.serving.artifact import MODEL_FILE, SAMPLES, describe
 from landuse.serving.engine import Answers, Engine
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,6 @@ from landuse.errors import UserError
 from landuse.files import open_regular, replacing
 from landuse.monitoring.statistics import NAMES, image_statistics
 
-FILE = "reference.safetensors"  # its name beside a model
 FORMAT, FORMAT_VERSION = "landuse-reference", 1
 MOST_ROWS = 2000  # images of a reference
 MOST_FITTED, LEAST_FITTED = 500, 2  # images that the components are fitted to; fewer have no direction

@@ -20,7 +20,7 @@ from typing import Any
 from landuse.errors import UserError
 from landuse.files import open_regular, read_text, require_shallow, write_json
 
-MODEL_FILE, DESCRIPTION_FILE, REFERENCE_FILE, SAMPLES = "model.onnx", "onnx.json", "reference.safetensors", "samples"
+MODEL_FILE, DESCRIPTION_FILE, SAMPLES = "model.onnx", "onnx.json", "samples"
 FORMAT, FORMAT_VERSION = "landuse-onnx", 1
 LARGEST_DESCRIPTION = 10_000_000  # bytes
 LARGEST_SIZE = 4096  # pixels

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.errors import UserError
+from landuse.errors import FailureError, UserError
 from landuse.monitoring.window import Window
 from landuse.serving.artifact import ServedModel
 from landuse.serving.logs import event
@@ -104,12 +104,22 @@ class Lanes:
 
         Raises:
             UserError: it cannot be run; the one before stays.
+            FailureError: a worker has ended in it; likewise.
         """
         with ThreadPoolExecutor(len(self._workers)) as executor:
-            for problem in executor.map(lambda worker: worker.load(loaded.load), self._workers):
-                if problem is not None:
-                    raise UserError(problem)
+            try:
+                problems = list(executor.map(lambda worker: worker.load(loaded.load), self._workers))
+            except WorkerLostError as error:
+                raise FailureError(f"A worker could not load the model: {error}; above may stand why.") from error
+        for problem in problems:
+            if problem is not None:
+                raise UserError(problem)
         self.loaded = loaded
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Of the processes that decode and answer."""
+        return [worker.pid for worker in self._workers]
 
     @property
     def num_waiting(self) -> int:

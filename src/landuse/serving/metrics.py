@@ -71,6 +71,19 @@ def gauge(name: str, text: str, value: float, labels: dict[str, str] | None = No
     return family
 
 
+def of_processes(pids: Iterable[int]) -> Iterator[Metric]:
+    """Memory and time of other processes together, where the system tells (Linux)."""
+    totals = {"process_resident_memory_bytes": 0.0, "process_cpu_seconds_total": 0.0}
+    for pid in pids:
+        for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+            for sample in family.samples:
+                if sample.name in totals:
+                    totals[sample.name] += sample.value
+    memory, seconds = totals.values()
+    yield gauge("workers_resident_memory_bytes", "Memory of the processes that decode and answer.", memory)
+    yield gauge("workers_cpu_seconds", "Processor time of those that there are now.", seconds)
+
+
 class _State(Collector):
     def __init__(self, state: Callable[[], Iterable[Metric]]) -> None:
         self._state = state

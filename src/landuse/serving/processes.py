@@ -20,7 +20,12 @@ class Worker:
         self._asking = threading.Lock()
         self._busy_since: float | None = None
         self._process = self._start()
-        self._is_there = False
+        self._is_there = False  # whether the process has told that it has started
+
+    @property
+    def pid(self) -> int:
+        """Of the process that there is now."""
+        return self._process.pid
 
     def load(self, asked: Load) -> str | None:
         """Have a model loaded; why it could not be, or None."""
@@ -57,23 +62,26 @@ class Worker:
         return True
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, at once if it is being asked: it has been given its time."""
+        if self._asking.locked():
+            self._process.kill()
         self._end(self._process)
 
     def _ask(self, message: Load | Batch) -> "Answered | str | None":
         process = self._process
         assert process.stdin is not None and process.stdout is not None
-        self._busy_since = time.monotonic()
         try:
             if not self._is_there:
                 receive(process.stdout)
                 self._is_there = True
+            if isinstance(message, Batch):  # to start and to load may take as long as it takes
+                self._busy_since = time.monotonic()
             send(process.stdin, message)
             answer: Answered | str | None = receive(process.stdout)
         except (EOFError, OSError) as error:
             self._end(process)
             self._process, self._is_there = self._start(), False
-            raise WorkerLostError from error
+            raise WorkerLostError(f"its process ended with status {process.returncode}") from error
         finally:
             self._busy_since = None
         return answer

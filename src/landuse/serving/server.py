@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from landuse.allocator import return_freed_memory
 from landuse.config.schema import Config
+from landuse.data.workers import num_workers
 from landuse.errors import UserError
 from landuse.serving import logs
 from landuse.serving.app import build_app
@@ -45,7 +46,7 @@ def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> Non
     _raise_open_files(settings.max_connections)
     listener = _listen(settings.host, port_of(settings.port))
     return_freed_memory()
-    num_lanes = settings.lanes or num_cores()
+    num_lanes = settings.lanes or num_workers()
     service = Service(folder, settings, config.drift, num_lanes, api_key is not None, find)
     tracer = make_tracer(settings.traces, {"service.name": settings.name, "service.version": service.release})
     app: ASGIApp = Front(build_app(service), service.metrics, tracer, api_key, lambda: service.lanes.is_full)
@@ -80,11 +81,6 @@ def port_of(given: int | None) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise UserError(f"The environment says PORT={text}, which is no port: set it to a number up to 65535.")
     return int(text)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _raise_open_files(max_connections: int) -> None:

@@ -13,13 +13,14 @@ from landuse.config.schema import DriftConfig, ServeConfig
 from landuse.data.limits import Limits
 from landuse.errors import FailureError, UserError
 from landuse.files import is_own
+from landuse.monitoring import REFERENCE_FILE
 from landuse.monitoring.reference import load
 from landuse.monitoring.window import Window
-from landuse.serving.artifact import REFERENCE_FILE, SAMPLES, read_served
+from landuse.serving.artifact import SAMPLES, read_served
 from landuse.serving.lanes import Lanes, Loaded, Outcome, Pixels
 from landuse.serving.logs import event
 from landuse.serving.messages import Load
-from landuse.serving.metrics import Metrics, gauge
+from landuse.serving.metrics import Metrics, gauge, of_processes
 from landuse.serving.refusal import Refusal
 from landuse.serving.uploads import Budget
 
@@ -145,6 +146,7 @@ class Service:
         """What the metrics say of this moment."""
         yield gauge("model_info", "The model in service.", 1, self.identity(self.lanes.loaded))
         yield gauge("queue_images", "Images that wait.", self.lanes.num_waiting)
+        yield from of_processes(self.lanes.worker_pids)
         drift = self.drift()
         differs = "1: the newest images are not like those that the model was validated on."
         yield gauge("drift", differs, float(drift["state"] == "drift"))
