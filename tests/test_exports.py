@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,17 @@ def test_made_once_and_again_for_other_weights(trained: Path) -> None:
     exports.find_exported(config_of(trained))
     assert exports.is_current(folder, trained)
     assert (folder / "model.onnx").stat().st_mtime_ns != written
+
+
+def test_of_several_that_start_at_once_one_makes_it(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.rmtree(trained / "export", ignore_errors=True)
+    config = config_of(trained)
+    config.data.home = str(trained.parent / "data")
+    caplog.set_level(logging.INFO, "landuse.exports")
+    with ThreadPoolExecutor(2) as executor:
+        folders = set(executor.map(lambda _: exports.find_exported(config), range(2)))
+    assert folders == {trained / "export" / "fp32"}
+    assert sum("making it" in record.message for record in caplog.records) == 1
 
 
 def test_an_exported_folder_is_taken_as_it_is(tmp_path: Path, without_torch: None) -> None:

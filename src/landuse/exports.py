@@ -1,5 +1,6 @@
 """Exported models on disk: where they are, and made where they are missing."""
 
+import hashlib
 import importlib.util
 import logging
 import subprocess
@@ -10,7 +11,7 @@ from landuse import runs
 from landuse.config.overrides import quoted
 from landuse.config.schema import Config, CustomModelConfig
 from landuse.errors import FailureError, UserError
-from landuse.files import read_mapping
+from landuse.files import locked, read_mapping
 from landuse.serving.artifact import DESCRIPTION_FILE, LARGEST_DESCRIPTION
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,17 @@ def find_exported(config: Config) -> Path:
             f"{run} has no export {config.variant} of its present weights, and without torch none can be made here: "
             f"run python -m landuse.export where it was trained, and give run=PATH/export/{config.variant}."
         )
+    name = hashlib.sha256(str(run).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    with locked(Path(config.data.home), f"export-{name}"):  # of several that start at once, one makes it
+        if not is_current(folder, run):
+            _make(config, run)
+    if not is_current(folder, run):
+        raise FailureError("The model could not be exported, see above.")
+    return folder
+
+
+def _make(config: Config, run: Path) -> None:
+    """Export in a process of its own, so that this one needs no torch."""
     log.info("%s has no export %s of its present weights yet; making it", run, config.variant)
     line = [
         sys.executable, "-m", "landuse.export", f"run={quoted(str(run))}", f"export.variants=[{config.variant}]",
@@ -49,9 +61,6 @@ def find_exported(config: Config) -> Path:
     finished = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=STDERR, check=False)
     if finished.returncode == 2:
         raise UserError("The model could not be exported, for the reason above.")
-    if finished.returncode or not is_current(folder, run):
-        raise FailureError("The model could not be exported, see above.")
-    return folder
 
 
 def _custom_model(config: Config) -> list[str]:

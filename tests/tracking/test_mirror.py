@@ -81,7 +81,6 @@ def test_an_evaluation_is_added_to_its_run(command: Run, tiny: list[str], server
     assert len(server.history(name)) == rows
 
 
-@pytest.mark.slow
 def test_a_run_that_goes_on_logs_no_epoch_twice(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     process = start(tmp_path, *tiny, ONLINE)
     wait_until(lambda: server.runs and len(epochs(server)) >= 2)
@@ -203,7 +202,6 @@ def test_a_model_that_is_gone_is_not_taken_from_what_was_kept(command: Run, serv
     assert done.status == 2 and "cannot be had from W&B" in done.err
 
 
-@pytest.mark.slow
 def test_two_processes_do_not_send_one_run(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     process = start(tmp_path, *tiny, ONLINE)
     wait_until(lambda: server.runs and len(epochs(server)) >= 1)
