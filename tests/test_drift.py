@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landuse.monitoring.reference import FILE, make_reference, save
+from landuse.monitoring import REFERENCE_FILE
+from landuse.monitoring.reference import make_reference, save
 from landuse.serving.engine import Engine
 from tests.conftest import Run
 from tests.pages import Page
@@ -36,7 +37,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_exported(root / "fp32")
     images = np.stack([np.asarray(Image.open(path)) for path in write_images(root / "val", 0, 40)])
     answers = Engine(folder, max_batch=len(images))(images)
-    save(folder / FILE, make_reference(images, answers.probabilities, answers.features))
+    save(folder / REFERENCE_FILE, make_reference(images, answers.probabilities, answers.features))
     return folder
 
 

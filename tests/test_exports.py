@@ -32,7 +32,9 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config_of(run: Path, variant: str = "fp32") -> Config:
-    return Config(run=str(run), variant=variant)
+    config = Config(run=str(run), variant=variant)
+    config.data.home = str(run.parent / "data")
+    return config
 
 
 def test_made_once_and_again_for_other_weights(trained: Path) -> None:
@@ -53,7 +55,6 @@ def test_made_once_and_again_for_other_weights(trained: Path) -> None:
 def test_of_several_that_start_at_once_one_makes_it(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(trained / "export", ignore_errors=True)
     config = config_of(trained)
-    config.data.home = str(trained.parent / "data")
     caplog.set_level(logging.INFO, "landuse.exports")
     with ThreadPoolExecutor(2) as executor:
         folders = set(executor.map(lambda _: exports.find_exported(config), range(2)))

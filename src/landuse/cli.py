@@ -92,9 +92,12 @@ class _MessageOfSingleRun(BaseException):
     """Carries a message past Hydra, which would print a line of its own above it for any Exception."""
 
     def __init__(self, error: Exception) -> None:
-        is_failure = isinstance(error, FailureError)
-        super().__init__(str(error) if is_failure else messages.explain(error))
-        self.status = EXIT_FAILURE if is_failure else EXIT_USER_ERROR
+        super().__init__(str(error) if isinstance(error, FailureError) else messages.explain(error))
+        self.status = _status(error)
+
+
+def _status(error: Exception) -> int:
+    return EXIT_FAILURE if isinstance(error, FailureError) else EXIT_USER_ERROR
 
 
 def run_command(command: str, job: Job) -> None:
@@ -139,10 +142,8 @@ def run_command(command: str, job: Job) -> None:
             task()
     except _MessageOfSingleRun as single:
         _exit_with_message(str(single), wants_traceback, single.status)
-    except UserError as error:
-        _exit_with_message(str(error), wants_traceback)
-    except FailureError as error:
-        _exit_with_message(str(error), wants_traceback, EXIT_FAILURE)
+    except (UserError, FailureError) as error:
+        _exit_with_message(str(error), wants_traceback, _status(error))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         _exit_with_message(messages.explain(error), wants_traceback)
     except KeyboardInterrupt:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from landuse.monitoring import REFERENCE_FILE
 from landuse.monitoring.reference import make_reference, save
-from landuse.serving.artifact import REFERENCE_FILE, SAMPLES
+from landuse.serving.artifact import SAMPLES
 from landuse.serving.engine import Engine
 from landuse.serving.page import render
 from tests.serving.browser import CHROMIUM, Browser

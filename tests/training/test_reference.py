@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from landuse.data.augment import normalise
 from landuse.data.pack import Pack
-from landuse.monitoring.reference import FILE, make_reference
+from landuse.monitoring import REFERENCE_FILE
+from landuse.monitoring.reference import make_reference
 from landuse.training import reference as module
 from landuse.training.device import Runtime
 from landuse.training.reference import reference_of
@@ -149,7 +150,7 @@ def test_a_training_ends_well_whatever_the_head_is_given(
     custom = ["model=custom", "model.target=patch_nets.Patches", f"+model.params.never_first={not has_reference}"]
     done = command("train", *own, *custom, "trainer.epochs=1")
     assert done.status == 0, done.err
-    path = Path("outputs/latest/model", FILE)
+    path = Path("outputs/latest/model", REFERENCE_FILE)
     assert path.is_file() == has_reference
     assert ("No reference for drift" in done.out + done.err) != has_reference
 
