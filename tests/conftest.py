@@ -14,6 +14,8 @@ from PIL import Image
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 os.environ.setdefault("WANDB_MODE", "offline")
+# Tests run side by side, and threads of PyTorch that share a core with another process wait for each other in a loop.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests start many processes. Where Python is told to keep no bytecode, each would compile torch and the rest anew.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")

@@ -1,5 +1,6 @@
 """Starting, stopping, reloading, and who may ask."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -40,7 +41,7 @@ def test_told_to_stop_it_answers_what_is_under_way_and_exits_0(exported: Path, n
     with running(exported, "serve.lanes=1", "serve.max_batch=1") as service:
 
         def ask() -> None:
-            with service.client() as client:
+            with service.client() as client, contextlib.suppress(httpx.ConnectError):  # who comes too late
                 answers.append(client.post("/predict", files={"file": photo}).status_code)
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -50,7 +51,6 @@ def test_told_to_stop_it_answers_what_is_under_way_and_exits_0(exported: Path, n
         assert service.stop(number) == 0
         for thread in threads:
             thread.join()
-    # Who had not connected yet by then could not; all others are answered.
     assert set(answers) == {200}
     assert len(answers) >= 4
     assert service.named("stopping")

@@ -1,10 +1,12 @@
 """A training that was interrupted, killed or robbed of a checkpoint ends as if nothing had happened, to the bit."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.kills import CLOCKS, parts
 from landuse.config.schema import HardwareConfig
@@ -48,6 +50,15 @@ def resumed(make_trainer: Any, config: Any, name: str = "parts") -> Trainer:
     if path.exists():
         trainer.restore(path)
     return trainer
+
+
+@pytest.fixture(autouse=True)
+def several_threads() -> Iterator[None]:
+    """As a training has, unlike other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
