@@ -20,11 +20,14 @@ class ConstantLanes:
         num_classes = len(loaded.model.classes)
         self._outcome = np.full(num_classes, 1 / num_classes, np.float32)
 
+    async def start(self) -> None:
+        """Nothing."""
+
     async def answer(self, images: Sequence[object], *_: Any) -> tuple[list[Any], Loaded]:
         """The same for every image."""
         return [self._outcome] * len(images), self.loaded
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nothing."""
 
 

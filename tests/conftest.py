@@ -58,6 +58,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         captured = capsys.readouterr()
         return Finished(status, captured.out, captured.err)
 
+    logs.stop()  # of a test that has left it on
     loggers = [logging.getLogger(), logging.getLogger("landuse")]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield run

@@ -264,19 +264,19 @@ def test_a_damaged_run_is_refused(run: Path, quick: list[str], command) -> None:
 
 
 def test_a_custom_model_needs_its_class_named(command, tiny: list[str], tmp_path: Path) -> None:
-    (tmp_path / "exported_nets.py").write_text(
+    (tmp_path / "nets_to_export.py").write_text(
         "from torch import nn\n"
         "def net(num_classes, width):\n"
         "    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
         "                         nn.Linear(width, num_classes))\n"
     )
-    custom = ["model=custom", "model.target=exported_nets.net"]
+    custom = ["model=custom", "model.target=nets_to_export.net"]
     others = [override for override in tiny if not override.startswith("model")]
     assert command("train", *others, *custom, "+model.params.width=5").status == 0
     line = ["export.variants=[fp32]", f"data.home={tmp_path}/data", *QUICK]
     done = command("export", *line)
     assert done.status == 2
-    assert "model.target=exported_nets.net" in done.err
+    assert "model.target=nets_to_export.net" in done.err
     done = command("export", *line, *custom)
     assert done.status == 0, done.err
     engine = Engine(tmp_path / "outputs/latest/export/fp32")

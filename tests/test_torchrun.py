@@ -102,7 +102,7 @@ def test_two_processes_make_one_run_which_one_can_complete(tiny, tmp_path: Path)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_job_and_leaves_a_run_that_goes_on(tiny, tmp_path: Path, rank: int) -> None:
     run = tmp_path / "run"
     process = torchrun(tmp_path, *tiny, "hardware=ddp", "trainer.epochs=400", f"hydra.run.dir={run}")
@@ -122,7 +122,11 @@ def test_a_killed_process_ends_the_job_and_leaves_a_run_that_goes_on(tiny, tmp_p
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raise MemoryError('no room')", "error: Out of memory (no room). Lower trainer.batch_size"),
+        pytest.param(
+            "raise MemoryError('no room')",
+            "error: Out of memory (no room). Lower trainer.batch_size",
+            marks=pytest.mark.slow,
+        ),
         ("from landuse.errors import UserError; raise UserError('A mistake of one.')", "error: A mistake of one."),
     ],
 )

@@ -48,7 +48,12 @@ def folder(scenes: Path, size_px: int = 32) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", choices("model"))
+LARGE = ("convnext_tiny", "resnet50", "swin_t", "vit_b_16")  # each takes longer than most others together
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in choices("model")]
+)
 def test_model(command, scenes: Path, name: str, tmp_path: Path) -> None:
     extra = []
     if name == "custom":

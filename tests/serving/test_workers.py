@@ -50,7 +50,7 @@ def test_a_stuck_worker_is_ended(exported: Path) -> None:
         (worker,) = service.workers
         os.kill(worker, signal.SIGSTOP)
         assert ask(service) == 503
-        wait_until(lambda: service.named("a worker was stuck"))
+        wait_until(lambda: any("stuck" in lost["reason"] for lost in service.named("a worker was lost")))
         wait_until(lambda: ask(service) == 200)
         assert service.workers != [worker]
 

@@ -88,6 +88,7 @@ def test_second_job_closes_the_first_ones_log(tmp_path: Path) -> None:
         logs.to_stderr()
         logs.to_file(tmp_path / f"{name}.log")
         log.info("message of %s", name)
+    logs.stop()
     assert "message of a" in (tmp_path / "a.log").read_text()
     assert "message of b" not in (tmp_path / "a.log").read_text()
 

@@ -1,8 +1,5 @@
 """The routes of the service."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,14 +30,8 @@ speak the open inference protocol (KServe, Triton) find the same model under `/v
 def build_app(service: Service) -> FastAPI:
     """The application around a service; :class:`landuse.serving.front.Front` goes around it."""
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(service.close)
-
     app = FastAPI(
-        title="landuse", version=service.release, description=DESCRIPTION, lifespan=lifespan, docs_url=None,
-        redoc_url=None,
+        title="landuse", version=service.release, description=DESCRIPTION, docs_url=None, redoc_url=None,
     )  # fmt: skip
     _handle_errors(app, service)
     _answer_images(app, service)

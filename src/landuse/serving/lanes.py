@@ -1,17 +1,15 @@
 """Dynamic batching: lanes take what waits and have it decoded and answered in one batch by a process of their own.
 
 Nothing waits for a batch to fill: while all lanes are busy images gather, and the next free lane takes its share of
-them. A lane is a thread, which waits for its process most of the time.
+them. A lane is a task of the event loop, which waits for its process most of the time; threads would contend with the
+loop for Python's lock.
 """
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +53,9 @@ class Request:
         self.waiting = len(images)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def finish(self, answered: int) -> None:
-        """Called in the event loop alone, so that no two lanes count at once."""
-        self.waiting -= answered
+    def finish_one(self) -> None:
+        """One of the images has its outcome."""
+        self.waiting -= 1
         if not self.waiting and not self.done.done():
             self.done.set_result(None)
 
@@ -69,7 +67,7 @@ class _Job:
 
 
 class Lanes:
-    """A bounded queue of images and the threads that empty it."""
+    """A bounded queue of images and the lanes that empty it."""
 
     def __init__(
         self, loaded: Loaded, num_lanes: int, max_batch: int, max_queue: int, longest_s: float,
@@ -82,35 +80,34 @@ class Lanes:
             watch_share: of the time that windows may take, above 0; 1: all images are shown to them.
             on_batch: is told the size of every batch, and the seconds for decoding and for the model.
         """
-        self._max_batch, self._max_queue, self._longest_s, self._on_batch = max_batch, max_queue, longest_s, on_batch
+        self._max_batch, self._max_queue, self._on_batch = max_batch, max_queue, on_batch
         self._watch_share, self._next_watch = watch_share, 0.0
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_closed = threading.Event()
-        self._workers = [Worker() for _ in range(num_lanes)]
+        self._queue: asyncio.Queue[_Job | None] = asyncio.Queue()
+        self._workers = [Worker(longest_s) for _ in range(num_lanes)]
+        self._tasks: list[asyncio.Task[None]] = []
         self.loaded = loaded
-        try:
-            self.exchange(loaded)
-        except BaseException:
-            self._end_workers()
-            raise
-        self._threads = [threading.Thread(target=self._work, args=(one,), daemon=True) for one in self._workers]
-        for thread in self._threads:
-            thread.start()
-        threading.Thread(target=self._end_stuck_workers, daemon=True).start()
 
-    def exchange(self, loaded: Loaded) -> None:
+    async def start(self) -> None:
+        """Start the workers and have them load the model.
+
+        Raises:
+            UserError: it cannot be run.
+            FailureError: a worker has ended in it.
+        """
+        await self.exchange(self.loaded)
+        self._tasks = [asyncio.create_task(self._work(worker)) for worker in self._workers]
+
+    async def exchange(self, loaded: Loaded) -> None:
         """Take a model into service; requests under way are answered by the one before.
 
         Raises:
             UserError: it cannot be run; the one before stays.
             FailureError: a worker has ended in it; likewise.
         """
-        with ThreadPoolExecutor(len(self._workers)) as executor:
-            try:
-                problems = list(executor.map(lambda worker: worker.load(loaded.load), self._workers))
-            except WorkerLostError as error:
-                raise FailureError(f"A worker could not load the model: {error}; above may stand why.") from error
+        try:
+            problems = await asyncio.gather(*(worker.load(loaded.load) for worker in self._workers))
+        except WorkerLostError as error:
+            raise FailureError(f"A worker could not load the model: {error}; above may stand why.") from error
         for problem in problems:
             if problem is not None:
                 raise UserError(problem)
@@ -119,7 +116,7 @@ class Lanes:
     @property
     def worker_pids(self) -> list[int]:
         """Of the processes that decode and answer."""
-        return [worker.pid for worker in self._workers]
+        return [worker.pid for worker in self._workers if worker.pid is not None]
 
     @property
     def num_waiting(self) -> int:
@@ -146,10 +143,9 @@ class Lanes:
         """
         if self._queue.qsize() + len(images) > self._max_queue:
             raise busy()
-        self._loop = asyncio.get_running_loop()
         request = Request(images, loaded or self.loaded)
         for number in range(len(images)):
-            self._queue.put(_Job(request, number))
+            self._queue.put_nowait(_Job(request, number))
         try:
             async with asyncio.timeout(deadline_s):
                 await request.done
@@ -159,55 +155,45 @@ class Lanes:
             request.images = ()  # what still waits is passed over, and freed
         return request.outcomes, request.loaded
 
-    def close(self) -> None:
-        """End the threads, after what waits is answered; a lane that hangs is left behind."""
-        for _ in self._threads:
-            self._queue.put(None)
-        end = time.monotonic() + CLOSE_S
-        for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
-        self._end_workers()
+    async def close(self) -> None:
+        """End the lanes, after what waits is answered; one that hangs is ended with its worker."""
+        for _ in self._tasks:
+            self._queue.put_nowait(None)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+        await asyncio.gather(*(worker.close() for worker in self._workers))
+        for task in self._tasks:
+            task.cancel()
 
-    def _end_workers(self) -> None:
-        self._is_closed.set()
-        for worker in self._workers:
-            worker.close()
-
-    def _work(self, worker: Worker) -> None:
-        while (job := self._queue.get()) is not None:
+    async def _work(self, worker: Worker) -> None:
+        while (job := await self._queue.get()) is not None:
             jobs = [job]
-            share = min(self._max_batch, -(-(self._queue.qsize() + 1) // len(self._threads)))
-            try:
-                while len(jobs) < share:
-                    if (job := self._queue.get_nowait()) is None:
-                        self._queue.put(None)  # which this thread gets in its next turn
-                        break
-                    jobs.append(job)
-            except Empty:
-                pass
+            share = min(self._max_batch, -(-(self._queue.qsize() + 1) // len(self._workers)))
+            while len(jobs) < share:
+                if (job := self._queue.get_nowait()) is None:
+                    self._queue.put_nowait(None)  # which this lane gets in its next turn
+                    break
+                jobs.append(job)
             for loaded in {id(job.request.loaded): job.request.loaded for job in jobs}.values():
-                self._answer(worker, loaded, [job for job in jobs if job.request.loaded is loaded])
+                await self._answer(worker, loaded, [job for job in jobs if job.request.loaded is loaded])
 
-    def _answer(self, worker: Worker, loaded: Loaded, jobs: list[_Job], is_retry: bool = False) -> None:
+    async def _answer(self, worker: Worker, loaded: Loaded, jobs: list[_Job], is_retry: bool = False) -> None:
         """Whatever happens, those who wait are told and the lane goes on."""
         try:
-            self._run(worker, loaded, jobs)
+            await self._run(worker, loaded, jobs)
         except Exception as error:
             is_lost = isinstance(error, WorkerLostError)
             event("a worker was lost" if is_lost else "images failed", {"reason": str(error)}, logging.ERROR)
             # One image must not spoil the others, and a worker can be lost for other reasons than an image.
             if len(jobs) > 1 or (is_lost and not is_retry):
                 for job in jobs:
-                    self._answer(worker, loaded, [job], is_retry=True)
+                    await self._answer(worker, loaded, [job], is_retry=True)
                 return
             jobs[0].request.outcomes[jobs[0].number] = UNBEARABLE if is_lost else FAILED
-        requests: dict[Request, int] = {}
         for job in jobs:
-            requests[job.request] = requests.get(job.request, 0) + 1
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(_finish, requests)
+            job.request.finish_one()
 
-    def _run(self, worker: Worker, loaded: Loaded, jobs: list[_Job]) -> None:
+    async def _run(self, worker: Worker, loaded: Loaded, jobs: list[_Job]) -> None:
         asked = []
         for job in jobs:
             images = job.request.images
@@ -217,7 +203,7 @@ class Lanes:
             return
         is_watched = loaded.window is not None and time.monotonic() >= self._next_watch
         batch = Batch(loaded.model.version, [image for _, image in asked], is_watched)
-        answered = worker.answer(batch, loaded.load)
+        answered = await worker.answer(batch, loaded.load)
         for (job, _), outcome in zip(asked, answered.outcomes, strict=True):
             job.request.outcomes[job.number] = unusable(*outcome) if isinstance(outcome, tuple) else outcome
         if answered.num_answered:
@@ -226,15 +212,3 @@ class Lanes:
             loaded.window.keep(answered.rows)
             # Under load a part of the images tells as much, and the others are answered sooner.
             self._next_watch = time.monotonic() + answered.watching_s * (1 / self._watch_share - 1)
-
-    def _end_stuck_workers(self) -> None:
-        """An image that takes its worker longer than anybody waits takes nobody else's."""
-        while not self._is_closed.wait(1.0):
-            for worker in self._workers:
-                if worker.end_if_stuck(self._longest_s):
-                    event("a worker was stuck", severity=logging.ERROR)
-
-
-def _finish(requests: dict[Request, int]) -> None:
-    for request, answered in requests.items():
-        request.finish(answered)

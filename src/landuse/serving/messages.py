@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+from asyncio import StreamReader
 from collections.abc import Sequence
 from typing import IO, Any, NamedTuple
 
@@ -47,10 +48,15 @@ class Answered(NamedTuple):
     watching_s: float
 
 
+def packed(message: Any) -> bytes:
+    """One message as it is sent."""
+    content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(content)) + content
+
+
 def send(sink: IO[bytes], message: Any) -> None:
     """Write one message."""
-    content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    sink.write(LENGTH.pack(len(content)) + content)
+    sink.write(packed(message))
     sink.flush()
 
 
@@ -65,3 +71,13 @@ def receive(source: IO[bytes]) -> Any:
     if not content:
         raise EOFError
     return pickle.loads(content)
+
+
+async def receive_from(source: StreamReader) -> Any:
+    """Read one message.
+
+    Raises:
+        EOFError: the other side has ended.
+    """
+    (size,) = LENGTH.unpack(await source.readexactly(LENGTH.size))
+    return pickle.loads(await source.readexactly(size))

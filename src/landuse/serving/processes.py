@@ -1,104 +1,113 @@
 """The service's side of its workers."""
 
+import asyncio
 import contextlib
-import subprocess
 import sys
-import threading
-import time
+from asyncio.subprocess import PIPE, Process
 
-from landuse.serving.messages import Answered, Batch, Load, receive, send
+from landuse.serving.messages import Answered, Batch, Load, packed, receive_from
+
+GRACE_S = 1.0  # for a process to end by itself
 
 
 class WorkerLostError(Exception):
-    """The worker's process has ended while it was asked."""
+    """The worker's process has ended while it was asked, or was ended because it took too long."""
 
 
 class Worker:
-    """A process that answers batches; started anew when it has ended. One thread asks at a time, the others wait."""
+    """A process that answers batches, one at a time; started anew when it has ended."""
 
-    def __init__(self) -> None:
-        self._asking = threading.Lock()
-        self._busy_since: float | None = None
-        self._process = self._start()
-        self._is_there = False  # whether the process has told that it has started
+    def __init__(self, longest_s: float) -> None:
+        """
+        Args:
+            longest_s: that a batch may take; an image that takes its worker longer than anybody waits takes nobody
+                else's. To start and to load may take as long as it takes.
+        """
+        self._longest_s = longest_s
+        self._asking = asyncio.Lock()
+        self._process: Process | None = None
 
     @property
-    def pid(self) -> int:
-        """Of the process that there is now."""
-        return self._process.pid
+    def pid(self) -> int | None:
+        """Of the process that there is now, if there is one."""
+        return None if self._process is None else self._process.pid
 
-    def load(self, asked: Load) -> str | None:
-        """Have a model loaded; why it could not be, or None."""
-        with self._asking:
-            problem = self._ask(asked)
+    async def load(self, asked: Load) -> str | None:
+        """Have a model loaded; why it could not be, or None.
+
+        Raises:
+            WorkerLostError: the process has ended in it.
+        """
+        message = await asyncio.to_thread(packed, asked)
+        async with self._asking:
+            problem = await self._ask(message, None)
         return problem if problem is None else str(problem)
 
-    def answer(self, batch: Batch, load: Load) -> Answered:
+    async def answer(self, batch: Batch, load: Load) -> Answered:
         """Have a batch answered.
 
         Args:
             load: of its model, in case that the process has lost it.
 
         Raises:
-            WorkerLostError: the process has ended in it; there is a new one.
+            WorkerLostError: the process has ended in it.
             RuntimeError: it failed; the message is its traceback.
         """
-        with self._asking:
-            answer = self._ask(batch)
+        message = packed(batch)
+        async with self._asking:
+            answer = await self._ask(message, self._longest_s)
             if answer is None:
-                if problem := self._ask(load):
+                if problem := await self._ask(packed(load), None):
                     raise RuntimeError(problem)
-                answer = self._ask(batch)
+                answer = await self._ask(message, self._longest_s)
         if not isinstance(answer, Answered):
             raise RuntimeError(answer)
         return answer
 
-    def end_if_stuck(self, longest_s: float) -> bool:
-        """End the process if it has been at one batch for longer; whoever waits for it is told that it is lost."""
-        since = self._busy_since
-        if since is None or time.monotonic() - since < longest_s:
-            return False
-        self._process.kill()
-        return True
-
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the process, at once if it is being asked: it has been given its time."""
-        if self._asking.locked():
-            self._process.kill()
-        self._end(self._process)
+        if self._process is not None:
+            if self._asking.locked():
+                _kill(self._process)
+            await _end(self._process)
 
-    def _ask(self, message: Load | Batch) -> "Answered | str | None":
+    async def _ask(self, message: bytes, longest_s: float | None) -> "Answered | str | None":
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "landuse.serving.worker", stdin=PIPE, stdout=PIPE
+            )
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         try:
-            if not self._is_there:
-                receive(process.stdout)
-                self._is_there = True
-            if isinstance(message, Batch):  # to start and to load may take as long as it takes
-                self._busy_since = time.monotonic()
-            send(process.stdin, message)
-            answer: Answered | str | None = receive(process.stdout)
-        except (EOFError, OSError) as error:
-            self._end(process)
-            self._process, self._is_there = self._start(), False
-            raise WorkerLostError(f"its process ended with status {process.returncode}") from error
-        finally:
-            self._busy_since = None
-        return answer
+            async with asyncio.timeout(longest_s):
+                if process.stdin.is_closing():  # to write to it would be a RuntimeError of uvloop's
+                    raise BrokenPipeError
+                process.stdin.write(message)
+                await process.stdin.drain()
+                answer: Answered | str | None = await receive_from(process.stdout)
+        except TimeoutError:
+            _kill(process)
+            problem = f"it was ended, having been stuck for {longest_s:g} seconds"
+        except (EOFError, OSError):
+            problem = "its process ended"
+        else:
+            return answer
+        self._process = None
+        await _end(process)
+        raise WorkerLostError(f"{problem}, with status {process.returncode}")
 
-    @staticmethod
-    def _start() -> "subprocess.Popen[bytes]":
-        line = [sys.executable, "-m", "landuse.serving.worker"]
-        return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    @staticmethod
-    def _end(process: "subprocess.Popen[bytes]") -> None:
-        for stream in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                assert stream is not None
-                stream.close()
-        try:
-            process.wait(1)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
+async def _end(process: Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(GRACE_S):
+            await process.wait()
+    except TimeoutError:
+        _kill(process)
+        await process.wait()

@@ -57,7 +57,7 @@ def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> Non
         )  # fmt: skip
     server = _Server(service, uvicorn.Config(
         app, http=guarded(settings.max_connections, settings.max_bytes, settings.upload_timeout_s), ws="none",
-        lifespan="on", log_config=None, access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
+        lifespan="off", log_config=None, access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=math.ceil(settings.drain_s),
     ))  # fmt: skip
     host, port = listener.getsockname()[:2]
@@ -142,10 +142,16 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and tell."""
+        """Be ready, listen, and tell."""
+        await self._service.start()
         await super().startup(sockets)
         identity = self._service.identity(self._service.lanes.loaded)
         logs.event("ready", {"address": self.address} | identity)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way, and end the workers."""
+        await super().shutdown(sockets)
+        await self._service.close()
 
     def _stop(self) -> None:
         if self.should_exit:  # told a second time

@@ -56,6 +56,16 @@ class Service:
             loaded, num_lanes, settings.max_batch, settings.max_queue, 2 * settings.deadline_s, drift.share,
             self.metrics.batch,
         )  # fmt: skip
+        self.is_ready = False
+
+    async def start(self) -> None:
+        """Be ready.
+
+        Raises:
+            UserError: the model cannot be run.
+            FailureError: a worker has ended in it.
+        """
+        await self.lanes.start()
         self.is_ready = True
 
     async def answer(
@@ -111,7 +121,8 @@ class Service:
         """
         async with self._reloading:
             try:
-                loaded = await asyncio.to_thread(self._exchange)
+                loaded = await asyncio.to_thread(lambda: self._load(self._find()))
+                await self.lanes.exchange(loaded)
             except Exception as error:  # whatever it is, the one in service must stay
                 if not isinstance(error, UserError | FailureError):
                     log.exception("a model could not be loaded")
@@ -120,15 +131,10 @@ class Service:
         event("reloaded", self.identity(loaded))
         return self.identity(loaded)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Answer what waits, and end the lanes."""
         self.is_ready = False
-        self.lanes.close()
-
-    def _exchange(self) -> Loaded:
-        loaded = self._load(self._find())
-        self.lanes.exchange(loaded)
-        return loaded
+        await self.lanes.close()
 
     def _load(self, folder: Path) -> Loaded:
         model, graph = read_served(folder)
