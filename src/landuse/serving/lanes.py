@@ -1,13 +1,13 @@
 """Dynamic batching: lanes take what waits and have it decoded and answered in one batch by a process of their own.
 
 Nothing waits for a batch to fill: while all lanes are busy images gather, and the next free lane takes its share of
-them. A lane is a task of the event loop, which waits for its process most of the time; threads would contend with the
-loop for Python's lock.
+them. All of this happens in the event loop; threads would contend with it for Python's lock.
 """
 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +28,7 @@ Outcome = NDArray[np.float32] | Refusal  # probabilities (C,) of one image, or w
 FAILED = Refusal(500, "The image could not be answered.")
 # Of an image that has ended two workers, the second one alone.
 UNBEARABLE = Refusal(422, "The file took what decodes it more time or memory than there is.", code="unusable_image")
+AHEAD = 1  # batches that a worker is given besides the one that it is at
 CLOSE_S = 5.0  # for lanes to end, when nothing waits any more
 
 
@@ -82,9 +83,9 @@ class Lanes:
         """
         self._max_batch, self._max_queue, self._on_batch = max_batch, max_queue, on_batch
         self._watch_share, self._next_watch = watch_share, 0.0
-        self._queue: asyncio.Queue[_Job | None] = asyncio.Queue()
+        self._queue: deque[_Job] = deque()
         self._workers = [Worker(longest_s) for _ in range(num_lanes)]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()  # one for each batch under way
         self.loaded = loaded
 
     async def start(self) -> None:
@@ -95,7 +96,6 @@ class Lanes:
             FailureError: a worker has ended in it.
         """
         await self.exchange(self.loaded)
-        self._tasks = [asyncio.create_task(self._work(worker)) for worker in self._workers]
 
     async def exchange(self, loaded: Loaded) -> None:
         """Take a model into service; requests under way are answered by the one before.
@@ -121,12 +121,12 @@ class Lanes:
     @property
     def num_waiting(self) -> int:
         """Images in the queue."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     @property
     def is_full(self) -> bool:
         """Whether a further request would be refused."""
-        return self._queue.qsize() >= self._max_queue
+        return len(self._queue) >= self._max_queue
 
     async def answer(
         self, images: Sequence[bytes | Pixels], deadline_s: float, loaded: Loaded | None = None
@@ -141,11 +141,11 @@ class Lanes:
         Raises:
             Refusal: the queue is full, or the deadline has passed.
         """
-        if self._queue.qsize() + len(images) > self._max_queue:
+        if len(self._queue) + len(images) > self._max_queue:
             raise busy()
         request = Request(images, loaded or self.loaded)
-        for number in range(len(images)):
-            self._queue.put_nowait(_Job(request, number))
+        self._queue.extend(_Job(request, number) for number in range(len(images)))
+        self._hand_out()
         try:
             async with asyncio.timeout(deadline_s):
                 await request.done
@@ -157,25 +157,35 @@ class Lanes:
 
     async def close(self) -> None:
         """End the lanes, after what waits is answered; one that hangs is ended with its worker."""
-        for _ in self._tasks:
-            self._queue.put_nowait(None)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+        end = time.monotonic() + CLOSE_S
+        while self._tasks and (left := end - time.monotonic()) > 0:
+            await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.gather(*(worker.close() for worker in self._workers))
         for task in self._tasks:
             task.cancel()
 
-    async def _work(self, worker: Worker) -> None:
-        while (job := await self._queue.get()) is not None:
-            jobs = [job]
-            share = min(self._max_batch, -(-(self._queue.qsize() + 1) // len(self._workers)))
-            while len(jobs) < share:
-                if (job := self._queue.get_nowait()) is None:
-                    self._queue.put_nowait(None)  # which this lane gets in its next turn
-                    break
-                jobs.append(job)
+    def _hand_out(self) -> None:
+        """Give the workers that have least to do their shares of what waits."""
+        while self._queue:
+            worker = min(self._workers, key=lambda worker: worker.num_asked)
+            # A whole batch is given ahead, so that no worker waits for a busy event loop; fewer may wait for others.
+            most_asked = AHEAD if len(self._queue) >= self._max_batch else 0
+            if worker.num_asked > most_asked:
+                return
+            size = min(self._max_batch, -(-len(self._queue) // len(self._workers)))
+            jobs = [self._queue.popleft() for _ in range(size)]
+            worker.num_asked += 1
+            task = asyncio.create_task(self._work(worker, jobs))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, worker: Worker, jobs: list[_Job]) -> None:
+        try:
             for loaded in {id(job.request.loaded): job.request.loaded for job in jobs}.values():
                 await self._answer(worker, loaded, [job for job in jobs if job.request.loaded is loaded])
+        finally:
+            worker.num_asked -= 1
+            self._hand_out()
 
     async def _answer(self, worker: Worker, loaded: Loaded, jobs: list[_Job], is_retry: bool = False) -> None:
         """Whatever happens, those who wait are told and the lane goes on."""
@@ -183,6 +193,9 @@ class Lanes:
             await self._run(worker, loaded, jobs)
         except Exception as error:
             is_lost = isinstance(error, WorkerLostError)
+            if isinstance(error, WorkerLostError) and not error.was_begun:
+                await self._answer(worker, loaded, jobs, is_retry)
+                return
             event("a worker was lost" if is_lost else "images failed", {"reason": str(error)}, logging.ERROR)
             # One image must not spoil the others, and a worker can be lost for other reasons than an image.
             if len(jobs) > 1 or (is_lost and not is_retry):

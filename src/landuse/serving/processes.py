@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
+from typing import Any
 
 from landuse.serving.messages import Answered, Batch, Load, packed, receive_from
 
@@ -11,11 +12,19 @@ GRACE_S = 1.0  # for a process to end by itself
 
 
 class WorkerLostError(Exception):
-    """The worker's process has ended while it was asked, or was ended because it took too long."""
+    """The worker's process has ended, or was ended because it took too long."""
+
+    def __init__(self, problem: str, was_begun: bool) -> None:
+        """
+        Args:
+            was_begun: whether it was at the message that it was asked; else at one before.
+        """
+        super().__init__(problem)
+        self.was_begun = was_begun
 
 
 class Worker:
-    """A process that answers batches, one at a time; started anew when it has ended."""
+    """A process that answers messages in their order; started anew when it has ended."""
 
     def __init__(self, longest_s: float) -> None:
         """
@@ -24,8 +33,9 @@ class Worker:
                 else's. To start and to load may take as long as it takes.
         """
         self._longest_s = longest_s
-        self._asking = asyncio.Lock()
+        self._starting, self._answering = asyncio.Lock(), asyncio.Lock()
         self._process: Process | None = None
+        self.num_asked = 0  # batches that are its own; counted by who gives them out
 
     @property
     def pid(self) -> int | None:
@@ -36,10 +46,14 @@ class Worker:
         """Have a model loaded; why it could not be, or None.
 
         Raises:
-            WorkerLostError: the process has ended in it.
+            WorkerLostError: the process has ended.
         """
         message = await asyncio.to_thread(packed, asked)
-        async with self._asking:
+        try:
+            problem = await self._ask(message, None)
+        except WorkerLostError as error:
+            if error.was_begun:
+                raise
             problem = await self._ask(message, None)
         return problem if problem is None else str(problem)
 
@@ -50,16 +64,15 @@ class Worker:
             load: of its model, in case that the process has lost it.
 
         Raises:
-            WorkerLostError: the process has ended in it.
+            WorkerLostError: the process has ended.
             RuntimeError: it failed; the message is its traceback.
         """
         message = packed(batch)
-        async with self._asking:
+        answer = await self._ask(message, self._longest_s)
+        if answer is None:
+            if problem := await self._ask(packed(load), None):
+                raise RuntimeError(problem)
             answer = await self._ask(message, self._longest_s)
-            if answer is None:
-                if problem := await self._ask(packed(load), None):
-                    raise RuntimeError(problem)
-                answer = await self._ask(message, self._longest_s)
         if not isinstance(answer, Answered):
             raise RuntimeError(answer)
         return answer
@@ -67,34 +80,44 @@ class Worker:
     async def close(self) -> None:
         """End the process, at once if it is being asked: it has been given its time."""
         if self._process is not None:
-            if self._asking.locked():
+            if self._answering.locked():
                 _kill(self._process)
             await _end(self._process)
 
-    async def _ask(self, message: bytes, longest_s: float | None) -> "Answered | str | None":
-        if self._process is None:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "landuse.serving.worker", stdin=PIPE, stdout=PIPE
-            )
-        process = self._process
+    async def _ask(self, message: bytes, longest_s: float | None) -> Any:
+        process = self._process or await self._start()
         assert process.stdin is not None and process.stdout is not None
-        try:
-            async with asyncio.timeout(longest_s):
-                if process.stdin.is_closing():  # to write to it would be a RuntimeError of uvloop's
-                    raise BrokenPipeError
-                process.stdin.write(message)
-                await process.stdin.drain()
-                answer: Answered | str | None = await receive_from(process.stdout)
-        except TimeoutError:
-            _kill(process)
-            problem = f"it was ended, having been stuck for {longest_s:g} seconds"
-        except (EOFError, OSError):
-            problem = "its process ended"
-        else:
-            return answer
-        self._process = None
-        await _end(process)
-        raise WorkerLostError(f"{problem}, with status {process.returncode}")
+        if not process.stdin.is_closing():  # to write to it would be a RuntimeError of uvloop's
+            process.stdin.write(message)
+        async with self._answering:  # which is given in the order of the messages
+            try:
+                async with asyncio.timeout(longest_s):
+                    await process.stdin.drain()
+                    return await receive_from(process.stdout)
+            except TimeoutError:
+                _kill(process)
+                problem = f"it was ended, having been stuck for {longest_s:g} seconds"
+            except (EOFError, OSError):
+                problem = "its process ended"
+            was_begun = self._process is process  # else who asked before has found it lost
+            if was_begun:
+                self._process = None
+            await _end(process)
+        raise WorkerLostError(f"{problem}, with status {process.returncode}", was_begun)
+
+    async def _start(self) -> Process:
+        async with self._starting:
+            if self._process is None:
+                line = [sys.executable, "-m", "landuse.serving.worker"]
+                process = await asyncio.create_subprocess_exec(*line, stdin=PIPE, stdout=PIPE)
+                assert process.stdout is not None
+                try:
+                    await receive_from(process.stdout)  # that it is there
+                except EOFError:
+                    await _end(process)
+                    raise WorkerLostError(f"it did not start, with status {process.returncode}", True) from None
+                self._process = process
+            return self._process
 
 
 def _kill(process: Process) -> None:

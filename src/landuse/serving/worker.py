@@ -86,6 +86,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not get between the messages
     return_freed_memory()
     models = _Models()
+    send(sink, None)  # it is there
     while True:
         try:
             message = receive(source)
