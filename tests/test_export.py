@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from landuse.config.validate_service import VARIANTS
 from landuse.data.augment import normalise
 from landuse.exporting.data import packed_before
 from landuse.exports import is_current
@@ -24,7 +25,7 @@ QUICK = ["export.measure=false", "hardware.num_threads=1"]
 
 def all_variants(where: Path) -> list[str]:
     """Of the run ``tiny``; of its 24 validation images each counts 0.04."""
-    asked = ["export.variants=[fp32,int8,pruned]", "export.prune_epochs=2", "export.max_accuracy_loss=0.3"]
+    asked = [f"export.variants=[{','.join(VARIANTS)}]", "export.prune_epochs=2", "export.max_accuracy_loss=0.3"]
     return ["run=tiny", f"data.home={where}/data", "hardware.num_threads=1", *asked]
 
 
@@ -60,7 +61,7 @@ def quick(place: Path) -> list[str]:
     return ["run=run", f"data.home={place}/data", *QUICK]
 
 
-@pytest.mark.parametrize("variant", ["fp32", "int8", "pruned"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_complete_and_answers(variant: str, place: Path) -> None:
     folder = place / "tiny/export" / variant
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "onnx.json", "reference.safetensors", "samples"}
@@ -98,6 +99,7 @@ def test_what_is_served_tells_of_its_source(place: Path) -> None:
     assert described["facts"]["compared_on"] == "24 validation images"
     assert described["classes"] == sorted(COLOURS) and described["value_range"] is None
     smaller = load(place / "tiny/export/pruned/onnx.json")["source"]
+    assert smaller == load(place / "tiny/export/pruned_int8/onnx.json")["source"]
     assert smaller["num_parameters"] < 0.8 * trained["num_parameters"]
 
 
@@ -105,13 +107,13 @@ def test_what_is_served_tells_of_its_source(place: Path) -> None:
 def test_the_table_has_all_variants_on_the_same_test_images(measured: Path) -> None:
     place = measured
     rows = {row["name"]: row for row in load(place / "tiny/export/export.json")["variants"]}
-    assert list(rows) == ["PyTorch", "PyTorch, compiled", "fp32", "int8", "pruned"]
+    assert list(rows) == ["PyTorch", "PyTorch, compiled", *VARIANTS]
     evaluated = load(place / "tiny/evaluation.json")
     for name in ("PyTorch", "fp32"):
         assert rows[name]["test"]["accuracy"] == evaluated["accuracy"]
         assert rows[name]["test"]["accuracy_ci95"] == evaluated["accuracy_ci95"]
     assert {rows[name]["test"]["num_images"] for name in rows if rows[name]["test"]} == {24}
-    assert all(rows[name]["speed"]["latency_ms"] > 0 for name in ("PyTorch", "fp32", "int8", "pruned"))
+    assert all(rows[name]["speed"]["latency_ms"] > 0 for name in ("PyTorch", *VARIANTS))
     compiled = rows["PyTorch, compiled"]
     assert compiled["note"].startswith("compiled in" if compiled["speed"] else "does not compile here")
     assert rows["int8"]["num_bytes"] < rows["fp32"]["num_bytes"]
@@ -123,13 +125,13 @@ def test_an_export_is_no_choice_by_the_test_split(measured: Path, command) -> No
     """The run's check counts the openings of one model."""
     place = measured
     lines = [json.loads(line) for line in (place / "tiny/evaluations.jsonl").read_text().splitlines()]
-    assert [line["precision"] for line in lines[1:]] == [f"export {v}" for v in ("PyTorch", "fp32", "int8", "pruned")]
+    assert [line["precision"] for line in lines[1:]] == [f"export {v}" for v in ("PyTorch", *VARIANTS)]
     done = command("report", "check", f"run={place}/tiny")
-    assert "ok   test opened   5 evaluation(s) of 1 model(s)" in done.err
+    assert "ok   test opened   6 evaluation(s) of 1 model(s)" in done.err
 
 
 def test_a_model_repository_is_written_beside(place: Path) -> None:
-    for variant in ("fp32", "int8", "pruned"):
+    for variant in VARIANTS:
         folder = place / "tiny/export/triton" / f"landuse_{variant}"
         assert {path.name for path in folder.iterdir()} == {"config.pbtxt", "labels.txt", "1"}
         served = place / "tiny/export" / variant / "model.onnx"
@@ -183,7 +185,7 @@ def test_a_model_without_its_data_is_exported_uncalibrated(run: Path, command, t
     assert not (folder / "samples").exists()
     engine = Engine(folder)
     reference.load(folder / "reference.safetensors", len(engine.model.classes), engine.num_features)
-    for variant in ("int8", "pruned"):
+    for variant in VARIANTS[1:]:
         done = command("export", *line, f"export.variants=[{variant}]")
         assert done.status == 2
         assert f"data.home={tmp_path}/nothing" in done.err and "leave out export.measure=false" in done.err

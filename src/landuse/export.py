@@ -41,7 +41,7 @@ def export(config: Config, call: Invocation) -> None:
         config.trainer.device = "auto"
     needs_data = config.export.measure
     validate(config if needs_data else dataclasses.replace(config, data=DataConfig(image_size=config.data.image_size)))
-    if "pruned" in config.export.variants and config.export.prune == "structured":
+    if {"pruned", "pruned_int8"} & set(config.export.variants) and config.export.prune == "structured":
         require_extra("export", "torch_pruning")
 
     from landuse.exporting import table
@@ -115,23 +115,25 @@ def _write(source: "Source", variants: "list[Variant]") -> None:
     config, model, place = source.config, source.model, source.run / EXPORT
     asked = config.export.variants
     with ExitStack() as stack:
-        if "fp32" in asked or "int8" in asked:  # the one is made of the other
-            new = stack.enter_context(building(place, "fp32"))
-            base = float_variant(source, "fp32", model.model, model.info["num_parameters"], new)
-            if "fp32" in asked:
+        for name, in_integers in (("fp32", "int8"), ("pruned", "pruned_int8")):
+            if not {name, in_integers} & set(asked):  # the one is made of the other
+                continue
+            new = stack.enter_context(building(place, name))
+            network, num_parameters = model.model, model.info["num_parameters"]
+            if name == "pruned":
+                if source.pack is None:
+                    raise UserError(
+                        f"pruned is trained, and the run's data are not below data.home={config.data.home}: give the "
+                        "right data.home, or leave out export.measure=false."
+                    )
+                network = pruned(config, network, source.pack)
+                num_parameters = num_nonzero(network)
+            base = float_variant(source, name, network, num_parameters, new)
+            if name in asked:
                 variants.append(_judged(source, base))
-            if "int8" in asked:
-                new = stack.enter_context(building(place, "int8"))
-                variants.append(_judged(source, int8_variant(source, base, new)))
-        if "pruned" in asked:
-            if source.pack is None:
-                raise UserError(
-                    f"pruned is trained, and the run's data are not below data.home={config.data.home}: give the right "
-                    "data.home, or leave out export.measure=false."
-                )
-            new = stack.enter_context(building(place, "pruned"))
-            smaller = pruned(config, model.model, source.pack)
-            variants.append(_judged(source, float_variant(source, "pruned", smaller, num_nonzero(smaller), new)))
+            if in_integers in asked:
+                new = stack.enter_context(building(place, in_integers))
+                variants.append(_judged(source, int8_variant(source, in_integers, base, new)))
 
 
 def _judged(source: "Source", variant: "Variant") -> "Variant":

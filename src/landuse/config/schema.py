@@ -220,7 +220,7 @@ class EvaluationConfig:
 class ExportConfig:
     """What ``python -m landuse.export`` does."""
 
-    variants: list[str] = field(default_factory=lambda: ["fp32", "int8"])  # any of fp32, int8, pruned
+    variants: list[str] = field(default_factory=lambda: ["fp32", "int8"])  # any of fp32, int8, pruned, pruned_int8
     layout: Literal["folder", "triton"] = "folder"  # triton: also a model repository for Triton and KServe
     max_difference: float = 1e-3  # of a probability, between PyTorch and the ONNX graph of the same weights
     max_accuracy_loss: float = 0.01  # on the validation split, compared with PyTorch; what loses more is refused

@@ -8,7 +8,7 @@ from landuse.config.schema import Config, DriftConfig, ExportConfig, PredictConf
 from landuse.config.validate import LONGEST_S, MOST_THREADS, not_finite
 from landuse.errors import UserError
 
-VARIANTS = ("fp32", "int8", "pruned")
+VARIANTS = ("fp32", "int8", "pruned", "pruned_int8")
 LARGEST_COUNT = 1_000_000
 LARGEST_BYTES = 2**31
 

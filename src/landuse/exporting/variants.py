@@ -80,6 +80,7 @@ class Variant:
 
     Attributes:
         num_parameters: that are not zero.
+        probabilities: of the source's images, as the graph gives them.
         val_accuracy: None without data.
         facts: for ``onnx.json``.
         problem: why it is refused; None: it is not.
@@ -90,6 +91,7 @@ class Variant:
     folder: Path
     temperature: float
     num_parameters: int
+    probabilities: NDArray[np.float32] | None = None
     val_accuracy: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
@@ -128,7 +130,7 @@ def float_variant(source: Source, name: str, model: nn.Module, num_parameters: i
     return variant
 
 
-def int8_variant(source: Source, base: Variant, folder: Path) -> Variant:
+def int8_variant(source: Source, name: str, base: Variant, folder: Path) -> Variant:
     """The graph of ``base`` in 8-bit integers, in an empty folder.
 
     Raises:
@@ -136,7 +138,7 @@ def int8_variant(source: Source, base: Variant, folder: Path) -> Variant:
     """
     if source.pack is None:
         raise UserError(
-            "int8 takes the ranges of its integers from training images, and the run's data are not below data.home="
+            f"{name} takes the ranges of its integers from training images, and the run's data are not below data.home="
             f"{source.config.data.home}: give the right data.home, or leave out export.measure=false."
         )
     train = source.pack.split("train")
@@ -148,11 +150,12 @@ def int8_variant(source: Source, base: Variant, folder: Path) -> Variant:
     except Exception as error:  # onnxruntime's tools have none of their own
         problem = str(error).strip().partition("\n")[0][:200]
         raise UserError(
-            f"onnxruntime cannot quantise this graph ({problem}): leave int8 out of export.variants."
+            f"onnxruntime cannot quantise this graph ({problem}): leave {name} out of export.variants."
         ) from error
-    variant = Variant("int8", folder, base.temperature, base.num_parameters)
+    variant = Variant(name, folder, base.temperature, base.num_parameters)
     answers = _complete(source, variant)
-    difference = float(np.abs(softmax(source.logits, base.temperature) - answers.probabilities).max())
+    assert base.probabilities is not None
+    difference = float(np.abs(base.probabilities - answers.probabilities).max())
     variant.facts |= {"max_difference": difference, "calibrated_on": f"{len(images)} training images"}
     return variant
 
@@ -216,6 +219,7 @@ def _complete(source: Source, variant: Variant) -> Answers:
     engine = Engine(variant.folder, source.num_threads, LARGEST_BATCH)
     images, labels = source.images, source.labels
     answers = answers_of(engine, images)
+    variant.probabilities = answers.probabilities
     if labels is None:
         trained = source.run / "model" / REFERENCE_FILE  # of the same network, as training left it
         if is_own(trained, source.run, reference.LARGEST_FILE):

@@ -33,7 +33,7 @@ class ServedModel:
 
     Attributes:
         folder: where it is.
-        variant: fp32, int8 or pruned.
+        variant: fp32, int8, pruned or pruned_int8.
         classes: names in the order of the probabilities.
         image_size: side of the square input in pixels.
         temperature: what the logits were divided by, in the graph.
