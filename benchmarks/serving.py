@@ -1,7 +1,8 @@
 """The service under load: ``python -m benchmarks.serving cnn=EXPORT resnet=EXPORT [image=FILE] [pairs=5] [soak=N]``.
 
-EXPORT is an exported folder (``<run>/export/fp32``). Needs wrk and hey, which the systems' packages have; they run on
-the machine that serves, and take their share of its cores. Two regimes, each in turn with its floor:
+EXPORT is an exported folder (``<run>/export/fp32``). Needs wrk and h2load, which the systems' packages have (wrk,
+nghttp2-client); they run on the machine that serves, and take their share of its cores. Two regimes, each in turn with
+its floor:
 
 - bound by HTTP (``cnn``, a JPEG of 64 px): the floor is the same server when the route reads the upload and returns a
   constant;
@@ -59,16 +60,21 @@ class Load:
 
     def at_rate(self, address: str, rate: float, seconds: int, clients: int) -> tuple[dict[int, int], list[float]]:
         """Answers by status, and seconds of those with 200, at so many requests a second."""
+        log = self._body.with_name("log")
+        log.unlink(missing_ok=True)
         line = [
-            "hey", "-z", f"{seconds}s", "-c", str(clients), "-q", str(rate / clients), "-m", "POST", "-o", "csv",
-            "-D", str(self._body), "-T", "multipart/form-data; boundary=XX", f"{address}/predict",
+            "h2load", "--h1", "-t1", f"-c{clients}", f"-n{round(rate * seconds)}", f"--rps={rate / clients}",
+            # Clients start one after the other, or else they would ask all at once.
+            f"-r{max(1, round(rate / 1000))}", f"--rate-period={max(1, round(1000 / rate))}ms",
+            "-d", str(self._body), "-H", "content-type: multipart/form-data; boundary=XX", f"--log-file={log}",
+            f"{address}/predict",
         ]  # fmt: skip
-        out = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-        rows = [row.split(",") for row in out.splitlines()[1:]]
+        subprocess.run(line, capture_output=True, check=True)
+        rows = [row.split("\t") for row in log.read_text().splitlines()]
         statuses: dict[int, int] = {}
-        for row in rows:
-            statuses[int(row[6])] = statuses.get(int(row[6]), 0) + 1
-        return statuses, [float(row[0]) for row in rows if row[6] == "200"]
+        for _, status, _ in rows:
+            statuses[int(status)] = statuses.get(int(status), 0) + 1
+        return statuses, [int(microseconds) / 1e6 for _, status, microseconds in rows if status == "200"]
 
 
 class Server:

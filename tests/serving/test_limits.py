@@ -1,5 +1,8 @@
 """What slow, broken and greedy clients get, on the wire."""
 
+import contextlib
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +14,11 @@ import pytest
 
 from tests.serving.images import encoded
 from tests.serving.running import Running, running
+from tests.serving.test_lifecycle import metrics_of, wait_until
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+SMALL = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+SMALL += b"x" * (70 - len(SMALL) - 9) + b"\r\n--x--\r\n"
 Connect = Callable[[], socket.socket]
 
 
@@ -226,7 +232,7 @@ def test_thousands_of_connections(exported: Path) -> None:
 
 
 def test_a_full_queue_refuses_at_once_and_recovers(exported: Path) -> None:
-    """One lane, two places: of forty large images at once some are refused with 429, none with another status."""
+    """One lane, two places: of forty clients that ask at once until they are answered some are refused with 429."""
     import threading
 
     photo, statuses = encoded(form="PNG", size_px=1500), []
@@ -235,10 +241,13 @@ def test_a_full_queue_refuses_at_once_and_recovers(exported: Path) -> None:
 
         def ask() -> None:
             with service.client() as client:
-                response = client.post("/predict", files={"file": photo})
-                statuses.append(response.status_code)
-                if response.status_code == 429:
+                for _ in range(10_000):
+                    response = client.post("/predict", files={"file": photo})
+                    statuses.append(response.status_code)
+                    if response.status_code != 429:
+                        break
                     assert response.headers["retry-after"] == "1"
+                    assert response.headers["x-content-type-options"] == "nosniff" and response.headers["date"]
                     assert response.json()["error"]["code"] == "busy"
 
         threads = [threading.Thread(target=ask) for _ in range(40)]
@@ -246,8 +255,36 @@ def test_a_full_queue_refuses_at_once_and_recovers(exported: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert set(statuses) == {200, 429}
+        assert set(statuses) == {200, 429} and statuses.count(200) == 40
         assert is_well(service)
+        counted = f'landuse_requests_total{{route="/predict",status="429"}} {statuses.count(429)}.0'
+        wait_until(lambda: counted in metrics_of(service))
+        wait_until(lambda: any(one["count"] for one in service.named("requests refused unheard")))
+
+
+@pytest.mark.parametrize("ending", [b"", b"Expect: 100-continue\r\n", b"Connection: close\r\n"])
+def test_who_is_refused_unheard_finds_the_next_answer(exported: Path, ending: bytes) -> None:
+    """A request is refused when its headers are there; its body, which comes later, is no part of the next request."""
+    limits = ["serve.lanes=1", "serve.max_queue=2", "serve.max_files=2"]
+    with running(exported, *limits) as service, contextlib.ExitStack() as stack:
+        os.kill(service.workers[0], signal.SIGSTOP)
+        for _ in range(4):  # one is with the worker, two wait
+            waiting = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=20))
+            waiting.sendall(HEAD + b"Content-Length: 70\r\n\r\n" + SMALL)
+        wait_until(lambda: "landuse_queue_images 2.0" in metrics_of(service))
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+            connection.sendall(HEAD + ending + b"Content-Length: 70\r\n\r\n")
+            first = connection.recv(65536)
+            assert first.startswith(b"HTTP/1.1 429 Too Many Requests\r\n") or b"100 Continue" in first
+            if not ending:
+                connection.sendall(SMALL + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(65536).endswith(b'{"status":"alive"}')
+            elif b"Expect" in ending:
+                connection.sendall(SMALL)
+                assert b" 429 " in (first + all_of(connection))
+            else:
+                assert all_of(connection) == b""
+        os.kill(service.workers[0], signal.SIGCONT)
 
 
 def test_who_waits_too_long_is_told(exported: Path) -> None:

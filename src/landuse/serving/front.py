@@ -8,19 +8,17 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from landuse.serving.logs import event
 from landuse.serving.metrics import Metrics
-from landuse.serving.refusal import Refusal, busy
+from landuse.serving.refusal import Refusal
 from landuse.serving.traces import Tracer
 
 # The page, health checks and the API's description: a link cannot show a key, and none of these tells about the model.
 OPEN_ROUTES = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json")
 OPEN_FOLDER = "/docs/assets/"
-WORK = ("/predict", "/v2/models/")  # what puts images into the queue
 ROUTES = ("/predict", "/model", "/healthz", "/readyz", "/metrics", "/drift", "/samples", "/reload", "/docs", "/v2")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -28,15 +26,12 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Front:
     """Wraps an ASGI application."""
 
-    def __init__(
-        self, app: ASGIApp, metrics: Metrics, tracer: Tracer, api_key: str | None, is_full: Callable[[], bool]
-    ) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer, api_key: str | None) -> None:
         """
         Args:
             api_key: asked of every request but the page and health checks; None: of none.
-            is_full: whether images would be refused, so that their upload need not be read.
         """
-        self._app, self._metrics, self._tracer, self._is_full = app, metrics, tracer, is_full
+        self._app, self._metrics, self._tracer = app, metrics, tracer
         self._api_key = None if api_key is None else api_key.encode()
         self._ids = (f"{secrets.token_hex(4)}-{number:x}" for number in itertools.count(1))
 
@@ -89,8 +84,6 @@ class Front:
             shown = headers.get(b"x-api-key") or (bearer if scheme.lower() == b"bearer" else b"")
             if not hmac.compare_digest(shown, self._api_key):
                 return Refusal(401, "This service asks for a key: send it in the header X-API-Key.")
-        if scope["method"] == "POST" and path.startswith(WORK) and self._is_full():
-            return busy()
         return None
 
 

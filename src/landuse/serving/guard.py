@@ -5,7 +5,8 @@ import json
 import re
 from collections.abc import Callable
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from landuse.serving.refusal import Refusal
 
@@ -17,12 +18,16 @@ OFFER = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 NO_OFFER = b"\r\nx-offer:"  # as long, so that nothing else moves
 
 
+Shed = Callable[[str, str], bytes | None]  # of a method and a path
+
+
 class Guarded(HttpToolsProtocol):
     """One connection; :func:`guarded` says what the limits are."""
 
     max_connections: int
     max_bytes: int
     timeout_s: float
+    shed: Shed | None
     _timer: asyncio.TimerHandle | None = None  # for the sender
     _reader: asyncio.TimerHandle | None = None  # for who does not read
     _is_sending = False  # a request is on its way
@@ -75,6 +80,22 @@ class Guarded(HttpToolsProtocol):
         self._is_sending, self._has_headers, self._num_bytes = False, False, 0
         self._disarm()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        # Who waits to be told to go on sends no body after another answer; the connection has to end then.
+        answer = None
+        if self.shed is not None and not cycle.waiting_for_100_continue:
+            answer = self.shed(cycle.scope["method"], cycle.scope["path"])
+        if answer is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        headers = [*self.server_state.default_headers, *([] if cycle.keep_alive else [(b"connection", b"close")])]
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(b"HTTP/1.1 429 Too Many Requests\r\n" + lines + answer)
+        cycle.response_started = cycle.response_complete = True  # what comes of its body is passed over
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(Refusal(400, msg))
 
@@ -114,7 +135,9 @@ class Guarded(HttpToolsProtocol):
         self._arm(self.timeout_s, self._cut)  # for who does not read it
 
 
-def guarded(max_connections: int, max_bytes: int, timeout_s: float) -> type[HttpToolsProtocol]:
+def guarded(
+    max_connections: int, max_bytes: int, timeout_s: float, shed: Shed | None = None
+) -> type[HttpToolsProtocol]:
     """A protocol class with these limits, for uvicorn's configuration.
 
     Args:
@@ -123,8 +146,10 @@ def guarded(max_connections: int, max_bytes: int, timeout_s: float) -> type[Http
             read why, and then the connection is cut.
         timeout_s: for headers, and between answers for the beginning of the next request; for a body twice as much,
             because the application tells of a slow one first. Who does not read an answer is cut off after it as well.
+        shed: gives the answer (429) to a request that is refused unheard, as :class:`landuse.serving.shedding.Shedding`
+            does; the application gets the others.
     """
-    limits = {"max_connections": max_connections, "max_bytes": max_bytes, "timeout_s": timeout_s}
+    limits = {"max_connections": max_connections, "max_bytes": max_bytes, "timeout_s": timeout_s, "shed": shed}
     return type("Guarded", (Guarded,), limits)
 
 

@@ -38,6 +38,11 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
 
+    def shed(self, route: str) -> None:
+        """Count a request that was refused unheard, which took no time."""
+        self._requests.labels(route, "429").inc()
+        self._refused.labels("busy").inc()
+
     def refused(self, reason: str) -> None:
         """Count an image or a request that got no answer."""
         self._refused.labels(reason).inc()

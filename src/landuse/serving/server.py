@@ -21,9 +21,10 @@ from landuse.errors import UserError
 from landuse.serving import logs
 from landuse.serving.app import build_app
 from landuse.serving.front import Front
-from landuse.serving.guard import guarded
+from landuse.serving.guard import Shed, guarded
 from landuse.serving.refusal import Refusal
 from landuse.serving.service import Service
+from landuse.serving.shedding import Shedding
 from landuse.serving.traces import make_tracer
 
 BACKLOG = 2048  # connections that the system holds until they are accepted
@@ -49,15 +50,17 @@ def serve_forever(folder: Path, config: Config, find: Callable[[], Path]) -> Non
     num_lanes = settings.lanes or num_workers()
     service = Service(folder, settings, config.drift, num_lanes, api_key is not None, find)
     tracer = make_tracer(settings.traces, {"service.name": settings.name, "service.version": service.release})
-    app: ASGIApp = Front(build_app(service), service.metrics, tracer, api_key, lambda: service.lanes.is_full)
+    app: ASGIApp = Front(build_app(service), service.metrics, tracer, api_key)
+    shed: Shed | None = Shedding(lambda: service.lanes.is_full, service.metrics)
     if settings.cors_origins:  # outermost, so that a page of such a site can read refusals as well
         app = CORSMiddleware(
             app, allow_origins=settings.cors_origins, allow_methods=["GET", "POST"],
             allow_headers=["x-api-key", "authorization", "content-type"],
         )  # fmt: skip
+        shed = None  # its answers would be none that such a page can read
     server = _Server(service, uvicorn.Config(
-        app, http=guarded(settings.max_connections, settings.max_bytes, settings.upload_timeout_s), ws="none",
-        lifespan="off", log_config=None, access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
+        app, http=guarded(settings.max_connections, settings.max_bytes, settings.upload_timeout_s, shed),
+        ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=math.ceil(settings.drain_s),
     ))  # fmt: skip
     host, port = listener.getsockname()[:2]
