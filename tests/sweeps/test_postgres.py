@@ -15,7 +15,16 @@ from pathlib import Path
 import pytest
 
 from landuse.errors import UserError
-from landuse.sweeps.database import KEY, URL, DatabaseLocks, hide_password, open_database, shown_url
+from landuse.sweeps.database import (
+    COMES_BACK_S,
+    KEY,
+    TAKES_BACK_WITHIN_S,
+    URL,
+    DatabaseLocks,
+    hide_password,
+    open_database,
+    shown_url,
+)
 from tests.conftest import Run
 from tests.sweeps.postgres_server import PASSWORD, Server
 
@@ -174,16 +183,20 @@ def test_locks_are_taken_back(server: Server, locks: list[DatabaseLocks], how: s
     assert theirs.take_abandoned([3]) == [3]
 
 
-def test_a_lock_that_another_holds_for_a_moment_is_taken_back(locks: list[DatabaseLocks]) -> None:
+@pytest.mark.parametrize("seconds", [0.3, 2 * TAKES_BACK_WITHIN_S])
+def test_a_lock_that_another_holds_for_a_moment_is_taken_back(locks: list[DatabaseLocks], seconds: float) -> None:
     """As one who looks for abandoned trials does, just when the connection is made anew."""
     mine, theirs = locks
     assert theirs.acquire(3, wait=False)
-    timer = threading.Timer(0.3, lambda: theirs.release(3))
+    timer = threading.Timer(seconds, lambda: theirs.release(3))
     timer.start()
     with mine._turn:
         mine._held.add(3)
         mine._connected()
     timer.join()
+    deadline = time.monotonic() + COMES_BACK_S / 2
+    while mine._missing and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not theirs.acquire(3, wait=False)
 
 

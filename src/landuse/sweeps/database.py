@@ -111,6 +111,7 @@ class DatabaseLocks:
     def __init__(self, engine: Any, study_name: str) -> None:
         self._engine, self._study = engine, crc32(study_name.encode()) - 2**31  # two signed 32-bit numbers name a lock
         self._held, self._connection = set[int](), None
+        self._missing = set[int]()  # those of them that the present connection does not have yet
         self._turn = threading.RLock()  # of the thread that uses the connection
         threading.Thread(target=self._look_after, daemon=True).start()
 
@@ -126,6 +127,7 @@ class DatabaseLocks:
     def release(self, number: int) -> None:
         with self._turn:
             self._held.discard(number)
+            self._missing.discard(number)
             self._call("pg_advisory_unlock", number)
 
     def take_abandoned(self, numbers: Sequence[int]) -> list[int]:
@@ -155,15 +157,19 @@ class DatabaseLocks:
             connection.detach()  # closed when this is done with it, and not given to others
             self._connection = connection
             connection.exec_driver_sql(SERVER)
-            for number in self._held:
-                self._take_back(connection, number)
+            self._missing = set(self._held)
+            self._take_back(connection)
         return self._connection
 
-    def _take_back(self, connection: Any, number: int) -> None:
-        """Try again for a moment: who looks for abandoned trials holds each lock for as long."""
-        until = time.monotonic() + TAKES_BACK_WITHIN_S
-        statement, names = "SELECT pg_try_advisory_lock(%s, %s)", (self._study, number)
-        while not connection.exec_driver_sql(statement, names).scalar() and time.monotonic() < until:
+    def _take_back(self, connection: Any) -> None:
+        """Try for a moment, as who looks for abandoned trials holds each lock for as long; then at every look."""
+        until, statement = time.monotonic() + TAKES_BACK_WITHIN_S, "SELECT pg_try_advisory_lock(%s, %s)"
+        while True:
+            for number in sorted(self._missing):
+                if connection.exec_driver_sql(statement, (self._study, number)).scalar():
+                    self._missing.discard(number)
+            if not self._missing or time.monotonic() >= until:
+                return
             time.sleep(0.05)
 
     def _disconnect(self) -> None:
@@ -178,7 +184,9 @@ class DatabaseLocks:
                 if not self._held:
                     continue
                 try:
-                    self._connected().exec_driver_sql("SELECT 1")
+                    connection = self._connected()
+                    connection.exec_driver_sql("SELECT 1")
+                    self._take_back(connection)
                 except Exception:  # the server is still away
                     self._disconnect()
 
