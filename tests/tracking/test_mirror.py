@@ -205,7 +205,7 @@ def test_a_model_that_is_gone_is_not_taken_from_what_was_kept(command: Run, serv
 def test_two_processes_do_not_send_one_run(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     process = start(tmp_path, *tiny, ONLINE)
     wait_until(lambda: server.runs and len(epochs(server)) >= 1)
-    done = command("track", "tracking.timeout_s=30")  # it ends as soon as its own process has started
+    done = command("track", "tracking.timeout_s=8")  # enough for its own process to start
     process.terminate()
     assert process.wait() == 128 + signal.SIGTERM
     assert done.status == 1 and "another process is sending this run" in done.err, done.err

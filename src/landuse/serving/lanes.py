@@ -18,7 +18,7 @@ from landuse.errors import FailureError, UserError
 from landuse.monitoring.window import Window
 from landuse.serving.artifact import ServedModel
 from landuse.serving.logs import event
-from landuse.serving.messages import Batch, Load
+from landuse.serving.messages import Batch, Load, packed
 from landuse.serving.processes import Worker, WorkerLostError
 from landuse.serving.refusal import Refusal, busy, unusable
 
@@ -105,7 +105,11 @@ class Lanes:
             FailureError: a worker has ended in it; likewise.
         """
         try:
-            problems = await asyncio.gather(*(worker.load(loaded.load) for worker in self._workers))
+            # Processes start while the model is packed, once for all of them.
+            packing = asyncio.create_task(asyncio.to_thread(packed, loaded.load))
+            await asyncio.gather(*(worker.start() for worker in self._workers))
+            message = await packing
+            problems = await asyncio.gather(*(worker.load(message) for worker in self._workers))
         except WorkerLostError as error:
             raise FailureError(f"A worker could not load the model: {error}; above may stand why.") from error
         for problem in problems:

@@ -42,13 +42,34 @@ class Worker:
         """Of the process that there is now, if there is one."""
         return None if self._process is None else self._process.pid
 
-    async def load(self, asked: Load) -> str | None:
+    async def start(self) -> Process:
+        """The process, as soon as it is there.
+
+        Raises:
+            WorkerLostError: it has ended.
+        """
+        async with self._starting:
+            if self._process is None:
+                line = [sys.executable, "-m", "landuse.serving.worker"]
+                process = await asyncio.create_subprocess_exec(*line, stdin=PIPE, stdout=PIPE)
+                assert process.stdout is not None
+                try:
+                    await receive_from(process.stdout)  # that it is there
+                except EOFError:
+                    await _end(process)
+                    raise WorkerLostError(f"it did not start, with status {process.returncode}", True) from None
+                self._process = process
+            return self._process
+
+    async def load(self, message: bytes) -> str | None:
         """Have a model loaded; why it could not be, or None.
+
+        Args:
+            message: :class:`Load`, packed.
 
         Raises:
             WorkerLostError: the process has ended.
         """
-        message = await asyncio.to_thread(packed, asked)
         try:
             problem = await self._ask(message, None)
         except WorkerLostError as error:
@@ -85,7 +106,7 @@ class Worker:
             await _end(self._process)
 
     async def _ask(self, message: bytes, longest_s: float | None) -> Any:
-        process = self._process or await self._start()
+        process = self._process or await self.start()
         assert process.stdin is not None and process.stdout is not None
         if not process.stdin.is_closing():  # to write to it would be a RuntimeError of uvloop's
             process.stdin.write(message)
@@ -104,20 +125,6 @@ class Worker:
                 self._process = None
             await _end(process)
         raise WorkerLostError(f"{problem}, with status {process.returncode}", was_begun)
-
-    async def _start(self) -> Process:
-        async with self._starting:
-            if self._process is None:
-                line = [sys.executable, "-m", "landuse.serving.worker"]
-                process = await asyncio.create_subprocess_exec(*line, stdin=PIPE, stdout=PIPE)
-                assert process.stdout is not None
-                try:
-                    await receive_from(process.stdout)  # that it is there
-                except EOFError:
-                    await _end(process)
-                    raise WorkerLostError(f"it did not start, with status {process.returncode}", True) from None
-                self._process = process
-            return self._process
 
 
 def _kill(process: Process) -> None:
