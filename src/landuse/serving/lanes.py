@@ -164,9 +164,11 @@ class Lanes:
         end = time.monotonic() + CLOSE_S
         while self._tasks and (left := end - time.monotonic()) > 0:
             await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.gather(*(worker.close() for worker in self._workers))
-        for task in self._tasks:
+        self._queue.clear()
+        for task in self._tasks:  # before their workers end, or they would ask others
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.close() for worker in self._workers))
 
     def _hand_out(self) -> None:
         """Give the workers that have least to do their shares of what waits."""

@@ -99,10 +99,8 @@ class Worker:
         return answer
 
     async def close(self) -> None:
-        """End the process, at once if it is being asked: it has been given its time."""
+        """End the process."""
         if self._process is not None:
-            if self._answering.locked():
-                _kill(self._process)
             await _end(self._process)
 
     async def _ask(self, message: bytes, longest_s: float | None) -> Any:
@@ -110,21 +108,30 @@ class Worker:
         assert process.stdin is not None and process.stdout is not None
         if not process.stdin.is_closing():  # to write to it would be a RuntimeError of uvloop's
             process.stdin.write(message)
-        async with self._answering:  # which is given in the order of the messages
-            try:
-                async with asyncio.timeout(longest_s):
-                    await process.stdin.drain()
-                    return await receive_from(process.stdout)
-            except TimeoutError:
-                _kill(process)
-                problem = f"it was ended, having been stuck for {longest_s:g} seconds"
-            except (EOFError, OSError):
-                problem = "its process ended"
-            was_begun = self._process is process  # else who asked before has found it lost
-            if was_begun:
-                self._process = None
-            await _end(process)
+        try:
+            async with self._answering:  # which is given in the order of the messages
+                try:
+                    async with asyncio.timeout(longest_s):
+                        await process.stdin.drain()
+                        return await receive_from(process.stdout)
+                except TimeoutError:
+                    problem = f"it was ended, having been stuck for {longest_s:g} seconds"
+                except (EOFError, OSError):
+                    problem = "its process ended"
+                was_begun = self._lose(process)  # else who asked before has found it lost
+                await _end(process)
+        except asyncio.CancelledError:  # nobody may take the answer, which will come, for that to another message
+            self._lose(process)
+            raise
         raise WorkerLostError(f"{problem}, with status {process.returncode}", was_begun)
+
+    def _lose(self, process: Process) -> bool:
+        """End a process; whether it was the present one."""
+        _kill(process)
+        is_present = self._process is process
+        if is_present:
+            self._process = None
+        return is_present
 
 
 def _kill(process: Process) -> None:
