@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from landuse.errors import UserError
+from landuse.sweeps import database
 from landuse.sweeps.database import (
-    COMES_BACK_S,
     KEY,
     TAKES_BACK_WITHIN_S,
     URL,
@@ -42,8 +42,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def locks(server: Server, request: pytest.FixtureRequest) -> list[DatabaseLocks]:
-    """Of two processes, as it were."""
+def locks(server: Server, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[DatabaseLocks]:
+    """Of two processes, as it were, which wait for each other less long."""
+    monkeypatch.setattr(database, "COMES_BACK_S", 5 * database.PING_S)
     name = re.sub(r"\W", "_", request.node.name)
     url = server.new_database(name)
     return [DatabaseLocks(open_database(url)._backend.engine, "study") for _ in range(2)]  # type: ignore[attr-defined]
@@ -194,7 +195,7 @@ def test_a_lock_that_another_holds_for_a_moment_is_taken_back(locks: list[Databa
         mine._held.add(3)
         mine._connected()
     timer.join()
-    deadline = time.monotonic() + COMES_BACK_S / 2
+    deadline = time.monotonic() + database.COMES_BACK_S
     while mine._missing and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not theirs.acquire(3, wait=False)
