@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -75,3 +77,15 @@ def test_an_interrupt_of_the_group_is_answered_by_the_service_alone(exported: Pa
             os.kill(pid, signal.SIGTERM)
         assert ask(service) == 200
         assert service.stop(signal.SIGINT) == 0
+
+
+def test_a_service_that_has_not_started_yet_is_told_to_stop(exported: Path) -> None:
+    line = [sys.executable, "-m", "landuse.serve", f"run={exported}", "serve.port=0", "serve.lanes=1"]
+    process = subprocess.Popen(line, cwd=exported, stderr=subprocess.PIPE)
+    wait_until(lambda: Running(process, "").workers)
+    (worker,) = Running(process, "").workers
+    os.kill(worker, signal.SIGSTOP)
+    process.terminate()
+    assert process.wait(20) == 0
+    assert not Path(f"/proc/{worker}").exists()
+    assert process.stderr is not None and b"ready" not in process.stderr.read()

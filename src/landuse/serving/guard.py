@@ -79,21 +79,23 @@ class Guarded(HttpToolsProtocol):
         super().on_message_complete()
         self._is_sending, self._has_headers, self._num_bytes = False, False, 0
         self._disarm()
+        if self._is_idle() and self.timeout_keep_alive_task is None:  # it was answered before its body was here
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        # Who waits to be told to go on sends no body after another answer; the connection has to end then.
+        # Who waits to be told to go on sends no body after another answer, and where the connection ends with the
+        # answer the body has to be read before, or the client might not come to read why: both are refused as usual.
         answer = None
-        if self.shed is not None and not cycle.waiting_for_100_continue:
+        if self.shed is not None and cycle.keep_alive and not cycle.waiting_for_100_continue:
             answer = self.shed(cycle.scope["method"], cycle.scope["path"])
         if answer is None:
             super()._start_asgi_task(cycle, app)
             return
-        headers = [*self.server_state.default_headers, *([] if cycle.keep_alive else [(b"connection", b"close")])]
-        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
         self.transport.write(b"HTTP/1.1 429 Too Many Requests\r\n" + lines + answer)
         cycle.response_started = cycle.response_complete = True  # what comes of its body is passed over
-        if not cycle.keep_alive:
-            self.transport.close()
         self.on_response_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -19,7 +19,7 @@ from landuse.monitoring.window import Window
 from landuse.serving.artifact import ServedModel
 from landuse.serving.logs import event
 from landuse.serving.messages import Batch, Load, packed
-from landuse.serving.processes import Worker, WorkerLostError
+from landuse.serving.processes import MOST_TRIES, Worker, WorkerLostError
 from landuse.serving.refusal import Refusal, busy, unusable
 
 Pixels = NDArray[np.uint8]
@@ -29,7 +29,9 @@ FAILED = Refusal(500, "The image could not be answered.")
 # Of an image that has ended two workers, the second one alone.
 UNBEARABLE = Refusal(422, "The file took what decodes it more time or memory than there is.", code="unusable_image")
 AHEAD = 1  # batches that a worker is given besides the one that it is at
-CLOSE_S = 5.0  # for lanes to end, when nothing waits any more
+UNAVAILABLE = Refusal(503, "There is nothing that could answer the image: try again in a second.", 1)
+PAUSE_S = 0.5  # before a process that could not start is started again
+CLOSE_S = 0.5  # for lanes to end, when nobody waits any more
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,14 @@ class Lanes:
             UserError: it cannot be run.
             FailureError: a worker has ended in it.
         """
-        await self.exchange(self.loaded)
+        try:
+            # Processes start while the model is packed, once for all of them.
+            packing = asyncio.create_task(asyncio.to_thread(packed, self.loaded.load))
+            await asyncio.gather(*(worker.start() for worker in self._workers))
+            message = await packing
+            _require_loaded(await asyncio.gather(*(worker.load(message) for worker in self._workers)))
+        except WorkerLostError as error:
+            raise FailureError(f"A worker could not load the model: {error}; above may stand why.") from error
 
     async def exchange(self, loaded: Loaded) -> None:
         """Take a model into service; requests under way are answered by the one before.
@@ -104,17 +113,16 @@ class Lanes:
             UserError: it cannot be run; the one before stays.
             FailureError: a worker has ended in it; likewise.
         """
-        try:
-            # Processes start while the model is packed, once for all of them.
-            packing = asyncio.create_task(asyncio.to_thread(packed, loaded.load))
-            await asyncio.gather(*(worker.start() for worker in self._workers))
-            message = await packing
-            problems = await asyncio.gather(*(worker.load(message) for worker in self._workers))
-        except WorkerLostError as error:
-            raise FailureError(f"A worker could not load the model: {error}; above may stand why.") from error
-        for problem in problems:
-            if problem is not None:
-                raise UserError(problem)
+        message = await asyncio.to_thread(packed, loaded.load)
+        for worker in self._workers:  # one after the other, so that the others answer meanwhile
+            worker.num_asked += 1
+            try:
+                _require_loaded([await worker.load(message)])
+            except WorkerLostError as error:
+                raise FailureError(f"A worker could not load the model: {error}; above may stand why.") from error
+            finally:
+                worker.num_asked -= 1
+                self._hand_out()
         self.loaded = loaded
 
     @property
@@ -195,20 +203,29 @@ class Lanes:
 
     async def _answer(self, worker: Worker, loaded: Loaded, jobs: list[_Job], is_retry: bool = False) -> None:
         """Whatever happens, those who wait are told and the lane goes on."""
-        try:
-            await self._run(worker, loaded, jobs)
-        except Exception as error:
-            is_lost = isinstance(error, WorkerLostError)
-            if isinstance(error, WorkerLostError) and not error.was_begun:
-                await self._answer(worker, loaded, jobs, is_retry)
-                return
-            event("a worker was lost" if is_lost else "images failed", {"reason": str(error)}, logging.ERROR)
-            # One image must not spoil the others, and a worker can be lost for other reasons than an image.
-            if len(jobs) > 1 or (is_lost and not is_retry):
+        outcome = UNAVAILABLE
+        for _ in range(MOST_TRIES):
+            try:
+                await self._run(worker, loaded, jobs)
+                break
+            except WorkerLostError as error:
+                event("a worker was lost", {"reason": str(error)}, logging.ERROR)
+                if not error.was_at_it:
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                outcome, is_hopeless = UNBEARABLE, is_retry  # it can be lost for other reasons than an image
+            except Exception as error:
+                event("images failed", {"reason": str(error)}, logging.ERROR)
+                outcome, is_hopeless = FAILED, True
+            if len(jobs) > 1 or not is_hopeless:  # one image must not spoil the others
                 for job in jobs:
                     await self._answer(worker, loaded, [job], is_retry=True)
                 return
-            jobs[0].request.outcomes[jobs[0].number] = UNBEARABLE if is_lost else FAILED
+            jobs[0].request.outcomes[jobs[0].number] = outcome
+            break
+        else:
+            for job in jobs:
+                job.request.outcomes[job.number] = outcome
         for job in jobs:
             job.request.finish_one()
 
@@ -231,3 +248,9 @@ class Lanes:
             loaded.window.keep(answered.rows)
             # Under load a part of the images tells as much, and the others are answered sooner.
             self._next_watch = time.monotonic() + answered.watching_s * (1 / self._watch_share - 1)
+
+
+def _require_loaded(problems: Sequence[str | None]) -> None:
+    for problem in problems:
+        if problem is not None:
+            raise UserError(problem)

@@ -130,6 +130,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._tasks: set[asyncio.Task[object]] = set()
+        self._is_told = asyncio.Event()  # to stop
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -145,8 +146,16 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Be ready, listen, and tell."""
-        await self._service.start()
+        """Be ready, listen, and tell; or end, if that is wished meanwhile."""
+        starting, stopping = asyncio.create_task(self._service.start()), asyncio.create_task(self._is_told.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if self.should_exit:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await self._service.close()
+            return
+        await starting
         await super().startup(sockets)
         identity = self._service.identity(self._service.lanes.loaded)
         logs.event("ready", {"address": self.address} | identity)
@@ -161,6 +170,7 @@ class _Server(uvicorn.Server):
             self.force_exit = True
         self._service.is_ready = False
         self.should_exit = True
+        self._is_told.set()
         logs.event("stopping", {"connections": len(self.server_state.connections)})
 
     def _reload(self) -> None:

@@ -6,6 +6,7 @@ request and no line of the log, and its body is passed over. They are counted, a
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 
 from landuse.serving.front import SECURITY
@@ -13,7 +14,7 @@ from landuse.serving.logs import event
 from landuse.serving.metrics import Metrics
 from landuse.serving.refusal import busy
 
-PREDICT, INFERENCE = "/predict", "/v2/models/"  # what puts images into the queue
+PREDICT, INFERENCE = "/predict", re.compile("/v2/models/.+/infer")  # what puts images into the queue
 TOLD_EVERY_S = 1.0
 
 
@@ -35,9 +36,11 @@ class Shedding:
 
     def __call__(self, method: str, path: str) -> bytes | None:
         """The answer without its first line, which other headers may follow."""
-        if method != "POST" or not path.startswith((PREDICT, INFERENCE)) or not self._is_full():
+        if method != "POST" or not self._is_full():
             return None
-        route = "/v2" if path.startswith(INFERENCE) else PREDICT
+        if path != PREDICT and not INFERENCE.fullmatch(path):
+            return None
+        route = PREDICT if path == PREDICT else "/v2"
         self._metrics.shed(route)
         if not self._num_untold:
             asyncio.get_running_loop().call_later(TOLD_EVERY_S, self._tell)

@@ -5,6 +5,7 @@ libraries that decode it happens to a process that can be replaced. Messages com
 stdin ends it.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -79,7 +80,13 @@ def _pixels(image: Image, asked: Load) -> Any:
 
 
 def main() -> None:
-    """Answer until stdin ends."""
+    """Answer until the service has ended."""
+    with contextlib.suppress(BrokenPipeError):
+        _answer_all()
+    os._exit(0)  # or Python would try to write what could not be
+
+
+def _answer_all() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # which the whole group is sent; the service ends its workers
         signal.signal(number, signal.SIG_IGN)
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

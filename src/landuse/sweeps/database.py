@@ -158,12 +158,12 @@ class DatabaseLocks:
             self._connection = connection
             connection.exec_driver_sql(SERVER)
             self._missing = set(self._held)
-            self._take_back(connection)
+            # Who looks for abandoned trials holds each lock for a moment. After it, one try at every look.
+            self._take_back(connection, TAKES_BACK_WITHIN_S)
         return self._connection
 
-    def _take_back(self, connection: Any) -> None:
-        """Try for a moment, as who looks for abandoned trials holds each lock for as long; then at every look."""
-        until, statement = time.monotonic() + TAKES_BACK_WITHIN_S, "SELECT pg_try_advisory_lock(%s, %s)"
+    def _take_back(self, connection: Any, within_s: float) -> None:
+        until, statement = time.monotonic() + within_s, "SELECT pg_try_advisory_lock(%s, %s)"
         while True:
             for number in sorted(self._missing):
                 if connection.exec_driver_sql(statement, (self._study, number)).scalar():
@@ -186,7 +186,7 @@ class DatabaseLocks:
                 try:
                     connection = self._connected()
                     connection.exec_driver_sql("SELECT 1")
-                    self._take_back(connection)
+                    self._take_back(connection, 0)
                 except Exception:  # the server is still away
                     self._disconnect()
 
