@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from landuse import exports
 from landuse.config.schema import Config
 from landuse.errors import UserError
 from tests.conftest import overrides
 from tests.run_folders import commands
-from tests.serving.tiny_model import write_exported
+from tests.serving.tiny_model import picture, write_exported
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,14 @@ def trained(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     where = tmp_path_factory.mktemp("trained")
     commands(where, ["train", *overrides(image_folder, where), f"hydra.run.dir={where}/run", "trainer.epochs=1"])
     return where / "run"
+
+
+@pytest.fixture
+def exported_twice(tmp_path: Path) -> Path:
+    """As the folder ``export`` of a run, with an image."""
+    write_exported(tmp_path / "export/fp32")
+    Image.fromarray(picture("roof")).save(tmp_path / "export/roof.png")
+    return tmp_path / "export"
 
 
 @pytest.fixture
@@ -65,6 +74,16 @@ def test_of_several_that_start_at_once_one_makes_it(trained: Path, caplog: pytes
 def test_an_exported_folder_is_taken_as_it_is(tmp_path: Path, without_torch: None) -> None:
     folder = write_exported(tmp_path / "anywhere")
     assert exports.find_exported(config_of(folder)) == folder
+
+
+def test_what_is_neither_run_nor_export_is_named(exported_twice: Path, command) -> None:
+    done = command("predict", f"run={exported_twice}", f"input={exported_twice}")
+    assert done.status == 2 and f"One of its folders can be named: {exported_twice}/fp32" in done.err
+    (exported_twice / "fp32/onnx.json").unlink()
+    done = command("predict", f"run={exported_twice}/fp32", f"input={exported_twice}")
+    assert done.status == 2 and "it lacks onnx.json" in done.err
+    done = command("export", "variant=int8")
+    assert done.status == 2 and "export.variants=[int8]" in done.err
 
 
 def test_without_torch_none_can_be_made(trained: Path, without_torch: None) -> None:

@@ -105,12 +105,36 @@ def test_a_table_steers_no_terminal(command, model: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("override", "message"), [("predict.top_n=0", "predict.top_n=0"), ("variant=int4", "variant"), ("input=", "input=")]
+    ("override", "message"),
+    [
+        ("predict.top_n=0", "predict.top_n=0"),
+        ("variant=int4", "variant"),
+        ("variant=int8", "is the export fp32, and variant=int8 asks for another"),
+        ("input=", "input="),
+        ("input=a,b.png", "\"input='a,b.png'\""),
+        ("data.quality.value_range=[2,1]", "low < high"),
+    ],
 )
-def test_mistakes(command, model: str, override: str, message: str) -> None:
-    done = command("predict", model, override)
+def test_mistakes(command, model: str, photos: Path, override: str, message: str) -> None:
+    done = command("predict", model, *([] if "input" in override else [f"input={photos}"]), override)
     assert done.status == 2
     assert message in done.err and "Traceback" not in done.err
+
+
+def test_deep_images_are_scaled_as_asked(command, model: str, tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    line = ["predict", model, f"input={tmp_path}/deep.png", "predict.format=csv"]
+    refused = command(*line)
+    assert refused.status == 1 and "give data.quality.value_range=[low,high]" in refused.err
+    done = command(*line, "data.quality.value_range=[0,65535]")
+    assert done.status == 0 and len(rows(done.out)) == 2
+
+
+@pytest.mark.parametrize("name", ["results.csv", "results.jsonl"])
+def test_the_suffix_tells_the_format(command, model: str, photos: Path, tmp_path: Path, name: str) -> None:
+    assert command("predict", model, f"input={photos}", f"predict.output={tmp_path}/{name}").status == 0
+    first = (tmp_path / name).read_text().splitlines()[0]
+    assert first.startswith("path,class" if name.endswith("csv") else '{"path"')
 
 
 def test_none_of_the_files_can_be_used(command, model: str, photos: Path) -> None:
@@ -282,4 +306,5 @@ def test_a_reader_who_has_seen_enough(endless) -> None:
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=20) == 1
-    assert "Traceback" not in process.stderr.read()
+    errors = process.stderr.read()
+    assert "Traceback" not in errors and "Error executing" not in errors

@@ -96,6 +96,10 @@ class _MessageOfSingleRun(BaseException):
         self.status = _status(error)
 
 
+class _ReaderIsGone(BaseException):
+    """As in `--help | head`: whoever read stdout has seen enough. Past Hydra likewise."""
+
+
 def _status(error: Exception) -> int:
     return EXIT_FAILURE if isinstance(error, FailureError) else EXIT_USER_ERROR
 
@@ -119,11 +123,11 @@ def run_command(command: str, job: Job) -> None:
     def task(composed: DictConfig) -> Any:
         nonlocal has_started
         has_started = True
-        output_dir, is_multirun = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
+        now = HydraConfig.get()
+        output_dir, is_multirun = Path(now.runtime.output_dir), now.mode is RunMode.MULTIRUN
         with no_empty_folder(output_dir, Path(OmegaConf.select(composed, "outputs", default="outputs"))):
             try:
-                overrides = list(HydraConfig.get().overrides.task)
-                call = Invocation(command, arguments, overrides, composed, output_dir, is_multirun)
+                call = Invocation(command, arguments, list(now.overrides.task), composed, output_dir, is_multirun)
                 return _result(job, compose.to_config(composed), call)
             except (UserError, FailureError, OmegaConfBaseException) as error:
                 if is_multirun:
@@ -152,7 +156,7 @@ def run_command(command: str, job: Job) -> None:
         if Place.find().local_rank == 0:  # the others were interrupted as well
             print(error, file=sys.stderr, flush=True)
         sys.exit(128 + error.signal_number)
-    except BrokenPipeError:  # as in `--help | head`: whoever read stdout has seen enough
+    except (BrokenPipeError, _ReaderIsGone):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILURE)
     except Exception as error:
@@ -187,6 +191,10 @@ def _result(job: Job, config: Config, call: Invocation) -> Any:
         if not call.is_multirun:
             raise
         raise RuntimeError("the training ended by SystemExit") from exit_
+    except BrokenPipeError as error:
+        if call.is_multirun:
+            raise
+        raise _ReaderIsGone from error
 
 
 def _problem_at_start(error: Exception, arguments: list[str]) -> str | None:

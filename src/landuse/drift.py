@@ -54,7 +54,7 @@ def drift(config: Config, call: Invocation) -> dict[str, Any]:
     engine = WatchedEngine(folder, max_batch=min(BATCH_SIZE, len(paths)))
     reference = load(folder / REFERENCE_FILE, len(engine.model.classes), engine.num_features)
     window = engine.window = Window(reference, len(paths), config.drift.min_images, config.drift.alpha)
-    unusable = _answer(engine, paths)
+    unusable = _answer(engine, paths, config.data.quality.value_range)
     result = window.result()
     if result["state"] == "too_few":
         raise UserError(
@@ -73,13 +73,13 @@ def drift(config: Config, call: Invocation) -> dict[str, Any]:
     return content
 
 
-def _answer(engine: "WatchedEngine", paths: Sequence[Path]) -> dict[str, str]:
+def _answer(engine: "WatchedEngine", paths: Sequence[Path], value_range: Sequence[float] | None) -> dict[str, str]:
     """Let the model answer for all files; why some could not be used, by their path."""
     from landuse.data.workers import num_workers
     from landuse.serving.bulk import answer_files
 
     unusable: dict[str, str] = {}
-    with closing(answer_files(engine, paths, min(num_workers(), len(paths)), BATCH_SIZE)) as batches:
+    with closing(answer_files(engine, paths, min(num_workers(), len(paths)), BATCH_SIZE, value_range)) as batches:
         for batch in batches:
             found = zip(batch.paths, batch.problems, strict=True)
             unusable |= {str(path): problem for path, problem in found if problem is not None}

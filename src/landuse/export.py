@@ -34,6 +34,8 @@ def export(config: Config, call: Invocation) -> None:
     """
     logs.to_stderr(config.log)
     require_extra("export", "onnx", "onnxruntime", "onnxscript")
+    if call.names("variant"):
+        raise UserError(f"variant= is of predict, serve and drift; here it is export.variants=[{config.variant}].")
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
     config = configuration(folder, call)
     validate_export(config)

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from landuse.config.overrides import quoted
 from landuse.config.schema import Config, CustomModelConfig
 from landuse.errors import FailureError, UserError
 from landuse.files import locked, read_mapping
-from landuse.serving.artifact import DESCRIPTION_FILE, LARGEST_DESCRIPTION
+from landuse.serving.artifact import DESCRIPTION_FILE, LARGEST_DESCRIPTION, MODEL_FILE
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,10 @@ def find_exported(config: Config) -> Path:
     """
     require_extra("serve", "onnxruntime")
     if config.run is not None and (Path(config.run) / DESCRIPTION_FILE).is_file():
+        _require_variant(Path(config.run), config.variant)
         return Path(config.run).resolve()
     run = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
+    _require_run(run)
     folder = run / EXPORT / config.variant
     if is_current(folder, run):
         _warn_of_no_data(folder)
@@ -51,14 +54,38 @@ def find_exported(config: Config) -> Path:
     return folder
 
 
+def _require_variant(folder: Path, asked: str) -> None:
+    """fp32 is what nobody has to ask for."""
+    variant = read_mapping(folder / DESCRIPTION_FILE, LARGEST_DESCRIPTION).get("variant")
+    if asked not in ("fp32", variant):
+        raise UserError(
+            f"{folder} is the export {variant}, and variant={asked} asks for another: leave out one of them."
+        )
+
+
+def _require_run(folder: Path) -> None:
+    if (folder / "config.yaml").is_file():
+        return
+    if (folder / MODEL_FILE).is_file():
+        raise UserError(f"{folder} is no complete export: it lacks {DESCRIPTION_FILE}. Export the run again.")
+    exported = sorted(path.parent for path in folder.glob(f"*/{DESCRIPTION_FILE}"))
+    choices = f" One of its folders can be named: {', '.join(map(str, exported))}." if exported else ""
+    raise UserError(
+        f"{folder} is no run folder (it has no config.yaml) and no export: run= must name what training or "
+        f"landuse.export wrote.{choices}"
+    )
+
+
 def _make(config: Config, run: Path) -> None:
     """Export in a process of its own, so that this one needs no torch."""
-    log.info("%s has no export %s of its present weights yet; making it", run, config.variant)
+    training = ", which trains it a little more" if config.variant.startswith("pruned") else ""
+    log.info("%s has no export %s of its present weights yet; making it%s", run, config.variant, training)
     line = [
         sys.executable, "-m", "landuse.export", f"run={quoted(str(run))}", f"export.variants=[{config.variant}]",
         "export.measure=false", f"data.home={quoted(config.data.home)}", *_custom_model(config),
     ]  # fmt: skip
-    finished = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=STDERR, check=False)
+    environment = os.environ | {"HYDRA_FULL_ERROR": "0"}  # which this process has set for itself
+    finished = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=STDERR, check=False, env=environment)
     if finished.returncode == 2:
         raise UserError("The model could not be exported, for the reason above.")
 

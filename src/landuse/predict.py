@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from landuse import progress
 from landuse.cli import Invocation, leave, run_command
@@ -45,7 +45,7 @@ class Format(NamedTuple):
     text: Callable[[Result], str]
 
 
-def predict(config: Config, _call: Invocation) -> None:
+def predict(config: Config, call: Invocation) -> None:
     """Write the ``predict.top_n`` most probable classes of every image, in the order of the images.
 
     A file that cannot be used is named on stderr with the reason.
@@ -57,6 +57,8 @@ def predict(config: Config, _call: Invocation) -> None:
     validate_predict(config)
     logs.to_stderr(config.log)
     output = None if config.predict.output is None else Path(config.predict.output)
+    if output is not None and not call.names("predict.format") and output.suffix.lower()[1:] in FORMATS:
+        config.predict.format = cast(Any, output.suffix.lower()[1:])
     if output is not None and output.exists() and not output.is_file():
         raise UserError(f"predict.output={output} is no regular file: name another, or leave it out for stdout.")
 
@@ -73,9 +75,10 @@ def predict(config: Config, _call: Invocation) -> None:
     engine = Engine(folder, max_batch=min(config.predict.batch_size, len(paths)))
     classes, top_n = engine.model.classes, min(config.predict.top_n, len(engine.model.classes))
     form = FORMATS[config.predict.format](classes, top_n)
+    value_range = config.data.quality.value_range
     num_used, started = 0, time.perf_counter()
     with (
-        closing(answer_files(engine, paths, num_threads, config.predict.batch_size)) as batches,
+        closing(answer_files(engine, paths, num_threads, config.predict.batch_size, value_range)) as batches,
         _opened(output) as file,
         _counting(len(paths), has_bar=sys.stderr.isatty() and not (output is None and sys.stdout.isatty())) as count,
     ):

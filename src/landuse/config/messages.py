@@ -61,6 +61,11 @@ def _known(text: str, key: str, recipe: str | None) -> str | None:
         return where + match[1]
     if match := re.search(r"Interpolation key '([^']+)' not found", text):
         return f"{where}${{{match[1]}}} refers to a key that does not exist: correct it, or write the value itself."
+    if match := re.search(r"Ambiguous value for argument '(input)=(.*)'", text):
+        return (
+            f"input={match[2]}: a name with a comma is quoted twice, \"input='{match[2]}'\"; several files are a "
+            "folder, a pattern, or a list on stdin (input=-)."
+        )
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
         return f"{match[1]}={match[2]}: several values need --multirun; one list is written {match[1]}=[{match[2]}]."
     typed = re.search(r"Value '(.*?)' (?:of type|is not)", text) or re.search(r"override [^~\s]\S*?=(.*)", text)

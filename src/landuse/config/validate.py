@@ -6,7 +6,7 @@ Each rule raises :class:`UserError` with the key, its value, the rule and the re
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -113,6 +113,12 @@ def _problems(config: Config) -> Iterator[str]:
         yield f"evaluation.batch_size={batch_size}: must lie between 1 and {LARGEST_BATCH:,}, or be null."
 
 
+def value_range_rules(value_range: Sequence[float] | None) -> Iterator[str]:
+    """What is wrong with ``data.quality.value_range``."""
+    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+        yield f"data.quality.value_range={list(value_range)}: needs [low,high] with low < high, such as [0,3000]."
+
+
 def _data(data: DataConfig) -> Iterator[str]:
     if not re.fullmatch(r"\w[\w.-]*", data.name):
         yield f"data.name={data.name}: names a folder and may have letters, digits, '_', '-' and '.' only."
@@ -139,9 +145,7 @@ def _data(data: DataConfig) -> Iterator[str]:
     if data.quality.duplicates == "off" and data.quality.on_leak != "warn":
         how = data.quality.on_leak
         yield f"data.quality.on_leak={how} needs to know which images are the same: not data.quality.duplicates=off."
-    value_range = data.quality.value_range
-    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
-        yield f"data.quality.value_range={list(value_range)}: needs [low,high] with low < high, such as [0,3000]."
+    yield from value_range_rules(data.quality.value_range)
 
 
 def _folder(data: DataConfig) -> Iterator[str]:

@@ -5,7 +5,7 @@ from urllib.parse import urlparse
 
 from landuse.config.messages import wrong_choice
 from landuse.config.schema import Config, DriftConfig, ExportConfig, PredictConfig, ServeConfig
-from landuse.config.validate import LONGEST_S, MOST_THREADS, not_finite
+from landuse.config.validate import LONGEST_S, MOST_THREADS, not_finite, value_range_rules
 from landuse.errors import UserError
 
 VARIANTS = ("fp32", "int8", "pruned", "pruned_int8")
@@ -28,7 +28,10 @@ def validate_predict(config: Config) -> None:
     Raises:
         UserError: the first rule that is broken.
     """
-    _raise_first(not_finite(config.predict, "predict."), _variant(config), _predict(config.predict))
+    _raise_first(
+        not_finite(config.predict, "predict."), _variant(config), _predict(config.predict),
+        value_range_rules(config.data.quality.value_range),
+    )  # fmt: skip
 
 
 def validate_serve(config: Config) -> None:
@@ -49,7 +52,10 @@ def validate_drift(config: Config) -> None:
     Raises:
         UserError: the first rule that is broken.
     """
-    _raise_first(not_finite(config.drift, "drift."), _variant(config), _drift(config.drift))
+    _raise_first(
+        not_finite(config.drift, "drift."), _variant(config), _drift(config.drift),
+        value_range_rules(config.data.quality.value_range),
+    )  # fmt: skip
 
 
 def _raise_first(*rules: Iterator[str]) -> None:

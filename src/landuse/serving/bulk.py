@@ -33,7 +33,11 @@ class Batch(NamedTuple):
 
 
 def answer_files(
-    engine: Engine, paths: Sequence[Path], num_threads: int, batch_size: int
+    engine: Engine,
+    paths: Sequence[Path],
+    num_threads: int,
+    batch_size: int,
+    value_range: Sequence[float] | None = None,
 ) -> Generator[Batch, None, None]:
     """Decode all files and let the model answer them, a batch at a time and in their order.
 
@@ -43,12 +47,13 @@ def answer_files(
     Args:
         engine: with one thread a call.
         batch_size: the largest; of a few files each thread takes its share.
+        value_range: what becomes 0 and 255 in images of one channel with more than 8 bits; None: the model's own.
     """
     batch_size = min(batch_size, -(-len(paths) // num_threads))
     is_closed = threading.Event()
 
     def answer(start: int) -> Batch:
-        return _answer(engine, paths[start : start + batch_size], is_closed)
+        return _answer(engine, paths[start : start + batch_size], is_closed, value_range or engine.model.value_range)
 
     executor = ThreadPoolExecutor(num_threads)
     waiting: deque[Future[Batch]] = deque()
@@ -64,7 +69,9 @@ def answer_files(
         executor.shutdown(cancel_futures=True)
 
 
-def _answer(engine: Engine, paths: Sequence[Path], is_closed: threading.Event) -> Batch:
+def _answer(
+    engine: Engine, paths: Sequence[Path], is_closed: threading.Event, value_range: Sequence[float] | None
+) -> Batch:
     size_px = engine.model.image_size
     images = np.empty((len(paths), size_px, size_px, 3), np.uint8)
     problems: list[str | None] = []
@@ -73,7 +80,7 @@ def _answer(engine: Engine, paths: Sequence[Path], is_closed: threading.Event) -
         if is_closed.is_set():  # nobody waits for the answers
             break
         try:
-            images[count] = _read(path, engine)
+            images[count] = _read(path, size_px, value_range)
             count += 1
             problems.append(None)
         except UnusableImageError as error:
@@ -83,9 +90,9 @@ def _answer(engine: Engine, paths: Sequence[Path], is_closed: threading.Event) -
     return Batch(paths, problems, engine(images[:count]) if count and not is_closed.is_set() else None)
 
 
-def _read(path: Path, engine: Engine) -> NDArray[np.uint8]:
+def _read(path: Path, size_px: int, value_range: Sequence[float] | None) -> NDArray[np.uint8]:
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > MAX_ENTRY_BYTES:  # as in archives
             raise ValueError(f"it has more than {MAX_ENTRY_BYTES:,} bytes")
         content = file.read()
-    return decode_square(content, str(path), engine.model.image_size, engine.model.value_range)
+    return decode_square(content, str(path), size_px, value_range)

@@ -114,6 +114,10 @@ def _listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # on Windows it would let two services share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+    except socket.gaierror as error:
+        raise UserError(
+            f"serve.host={host} is not this machine's ({error.strerror}): give 127.0.0.1, or 0.0.0.0 for others."
+        ) from error
     except OSError as error:
         raise UserError(
             f"serve.host={host} serve.port={port}: {error.strerror or error}. Choose another port, or end what uses it."
