@@ -39,10 +39,12 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     import importlib
 
     from landuse.cli import run_command
+    from landuse.page import drawing
     from landuse.tracking import logs
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(drawing, "DPI", 40)  # to draw takes a third of the time of tests that train and evaluate
 
     def run(name: str, *overrides: str) -> Finished:
         monkeypatch.setattr(sys, "argv", [f"landuse.{name}", *overrides])

@@ -102,6 +102,7 @@ def test_nothing_changed_and_comments(checkout: Checkout) -> None:
     assert checkout.run("git", "status", "--porcelain", "params.yaml") == ""
 
 
+@pytest.mark.slow
 def test_another_model(checkout: Checkout) -> None:
     checkout.edit(model={"width": 8})
     assert checkout.repro() == ["params", "train", "evaluate"]
@@ -123,6 +124,7 @@ def test_params_cannot_go_stale(checkout: Checkout) -> None:
     assert (checkout.root / "params.yaml").read_text() == written
 
 
+@pytest.mark.slow
 def test_the_same_from_nothing_at_another_path(finished: Checkout, checkout: Checkout) -> None:
     shutil.rmtree(checkout.root / "data")
     shutil.rmtree(checkout.root / "outputs")

@@ -352,6 +352,7 @@ def test_jobs_of_a_multirun_have_folders_of_their_own(command, tiny, tmp_path: P
         assert result(tmp_path, f"sweep-{job}")["identical"] is True
 
 
+@pytest.mark.slow
 def test_outside_a_git_checkout(tiny, tmp_path: Path) -> None:
     """The package copied elsewhere: its sources are the same, so the code is; changed, they are named."""
     root = Path(provenance.__file__).parents[3]

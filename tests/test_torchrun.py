@@ -101,8 +101,9 @@ def test_two_processes_make_one_run_which_one_can_complete(tiny, tmp_path: Path)
     assert status == 0 and errors.count("is finished already; nothing to do") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_job_and_leaves_a_run_that_goes_on(tiny, tmp_path: Path, rank: int) -> None:
     run = tmp_path / "run"
     process = torchrun(tmp_path, *tiny, "hardware=ddp", "trainer.epochs=400", f"hydra.run.dir={run}")

@@ -116,6 +116,7 @@ def kill_a_worker(server: Server, database: str, where: Path) -> None:
     raise AssertionError("no trial was running")
 
 
+@pytest.mark.slow
 def test_four_workers_one_of_them_killed(
     server: Server, sweep: Callable[..., Sweep], tiny: list[str], tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def files_with(text: str, folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_two_supervisors_and_a_restart_of_the_server(
     server: Server, sweep: Callable[..., Sweep], tiny: list[str]
 ) -> None:

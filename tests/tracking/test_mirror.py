@@ -81,6 +81,7 @@ def test_an_evaluation_is_added_to_its_run(command: Run, tiny: list[str], server
     assert len(server.history(name)) == rows
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_logs_no_epoch_twice(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     process = start(tmp_path, *tiny, ONLINE)
     wait_until(lambda: server.runs and len(epochs(server)) >= 2)
