@@ -108,7 +108,7 @@ class Worker:
             except WorkerLostError as error:
                 raise WorkerLostError(f"{error}, while it loaded the model", was_at_it=False) from error
         if not isinstance(answer, Answered):
-            raise RuntimeError(answer)
+            raise RuntimeError(answer or "it has lost the model again and again")
         return answer
 
     async def close(self) -> None:
