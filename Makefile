@@ -14,7 +14,7 @@ LOCKED := cloud dev docs export joblib postgres serve slurm
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate sweep repro test coverage test-all lint format lock clean
+.PHONY: help setup train evaluate sweep repro test coverage test-all lint format lock image-locks images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1 \t\2/' | column -t -s "$$(printf '\t')"
@@ -60,10 +60,33 @@ format: setup ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# All extras but ray and benchmark, which are large and which few have a use for.
-lock: setup ## resolve pyproject.toml into requirements.lock, with hashes, for Python 3.11 to 3.13
-	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile pyproject.toml $(LOCKED:%=--extra %) --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --prerelease=if-necessary-or-explicit --quiet --upgrade -o requirements.lock
+# All extras but ray and benchmark, which are large and which few have a use for; then what of it is in which image.
+COMPILE = PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --prerelease=if-necessary-or-explicit --quiet
+GPU_LIBRARIES = $(shell grep -oE '^(torch|torchvision|triton|(nvidia|cuda)-[a-z0-9-]+)==' requirements.lock | tr -d =)
+lock: setup ## resolve pyproject.toml into requirements.lock, with hashes, for Python 3.11 to 3.13, and for the images
+	$(COMPILE) pyproject.toml $(LOCKED:%=--extra %) --upgrade -o requirements.lock
+	$(MAKE) image-locks
+
+image-locks:
+	$(COMPILE) --no-annotate -c requirements.lock pyproject.toml --extra serve \
+		--override docker/locks/not-in-serve.txt -o docker/locks/serve.lock
+	$(COMPILE) --no-annotate -c requirements.lock pyproject.toml --extra cloud --extra export --extra postgres --extra serve \
+		$(GPU_LIBRARIES:%=--no-emit-package %) -o docker/locks/train.lock
+	printf 'torch\ntorchvision\n' | $(COMPILE) --no-annotate -c requirements.lock - -o docker/locks/torch-cuda.lock
+	sed -i '/^torch/d' docker/locks/torch-cpu.lock
+	grep -oE '^torch(vision)?==[^ ]+' docker/locks/torch-cuda.lock >> docker/locks/torch-cpu.lock
+
+# DOCKER=podman works as well. An image says of which commit it is, and whether of changes too.
+DOCKER ?= docker
+TORCH ?= cpu
+COMMIT = $(shell git rev-parse HEAD)$(shell git diff --quiet HEAD || echo -dirty)
+images: image-train image-pipeline image-serve ## build the images of docker/ (TORCH=cpu or cuda)
+
+image-train: BUILD_ARGS = --build-arg TORCH=$(TORCH)
+image-pipeline: image-train
+image-%:
+	$(DOCKER) build -f docker/$*.Dockerfile -t landuse-$* --build-arg GIT_COMMIT=$(COMMIT) $(BUILD_ARGS) .
 
 clean: ## remove .venv, caches and build products; data/ and outputs/ stay
 	rm -rf $(VENV) build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache

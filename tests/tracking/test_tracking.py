@@ -93,6 +93,18 @@ def test_second_job_closes_the_first_ones_log(tmp_path: Path) -> None:
     assert "message of b" not in (tmp_path / "a.log").read_text()
 
 
+def test_git_state_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, commit, dirty in (
+        (("a" * 40), "a" * 40, False),
+        ("a" * 40 + "-dirty", "a" * 40, True),
+        ("main", None, None),
+    ):
+        monkeypatch.setenv("LANDUSE_GIT_COMMIT", said)
+        assert provenance.git_state(tmp_path) == {"git_commit": commit, "git_dirty": dirty, "git_diff_hash": None}
+    checkout = provenance.git_state(Path(__file__).parent)["git_commit"]
+    assert checkout is None or checkout != "a" * 40  # where there is a checkout, it says so itself
+
+
 def test_git_state_inside_and_outside_a_checkout(tmp_path: Path) -> None:
     assert provenance.git_state(tmp_path) == {"git_commit": None, "git_dirty": None, "git_diff_hash": None}
 

@@ -32,16 +32,18 @@ def test_learns(make_trainer, precision: str, resident: bool) -> None:
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_step_never_waits_for_the_device(make_trainer, resident: bool) -> None:
     from landuse.training.batches import epoch_plan
+    from landuse.training.gradient import GradientNorm
 
     trainer = make_trainer(
         tiny_config(device="cuda", augment=STRONG, clip_norm=1.0, ema=0.9, hardware=gpu(resident=resident))
     )
     plan = epoch_plan(36, 8, 1, 0, 0, None)
+    norms = GradientNorm(torch.device("cuda"), 0.0, 0)
     for index, (step, batches) in enumerate(trainer._batches.of_epoch(0, plan)):
         torch.cuda.set_sync_debug_mode("error" if index else "default")  # the first one allocates
         try:
             trainer._forward_backward(step, batches)
-            trainer._update(0.01)
+            trainer._update(0.01, norms)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

@@ -94,6 +94,4 @@ def make_tracer(address: str | None, attributes: Mapping[str, str]) -> Tracer:
     try:
         return OpenTelemetry(address, attributes)
     except ImportError as error:
-        raise UserError(
-            f"serve.traces needs OpenTelemetry ({error}): pip install opentelemetry-exporter-otlp-proto-http."
-        ) from error
+        raise UserError(f"serve.traces needs OpenTelemetry ({error}): pip install 'landuse[serve]'.") from error

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -60,9 +61,13 @@ def config_hash(tree: dict[str, Any]) -> str:
 def git_state(folder: Path) -> dict[str, Any]:
     """Commit, whether files differ from it, new ones included, and what identifies those differences.
 
-    All are None outside a git checkout; ``git_diff_hash`` is None in a clean one as well.
+    All are None outside a git checkout; ``git_diff_hash`` is None in a clean one as well. A container's image has no
+    checkout: LANDUSE_GIT_COMMIT in its environment is the commit it was built of, with ``-dirty`` for one with changes.
     """
     commit = _git(folder, "rev-parse", "HEAD")
+    built = re.fullmatch("([0-9a-f]{7,64})(-dirty)?", os.environ.get("LANDUSE_GIT_COMMIT", ""))
+    if built and not commit:
+        return {"git_commit": built[1], "git_dirty": built[2] is not None, "git_diff_hash": None}
     status = _git(folder, "status", "--porcelain") if commit else None
     changes = _changes(folder) if status else None
     return {"git_commit": commit or None, "git_dirty": bool(status) if commit else None, "git_diff_hash": changes}
@@ -147,7 +152,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def lock_hash() -> str | None:
-    """SHA-256 of requirements.lock, where the code runs from a checkout that has one."""
+    """SHA-256 of requirements.lock, where the code runs from a checkout or an image that has one."""
     lock = PACKAGE.parents[1] / "requirements.lock"
     return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None
 

@@ -1,0 +1,68 @@
+"""python -m landuse COMMAND [overrides]: the commands under one name, as the containers' entry point."""
+
+import os
+import runpy
+import signal
+import sys
+
+COMMANDS = {
+    "train": "train a model",
+    "evaluate": "open the test split of a run",
+    "report": "write pages about runs, check them, compare them",
+    "reproduce": "train a run again and compare",
+    "sweep": "search for the best settings",
+    "export": "make what serves a model, without torch",
+    "predict": "classify images",
+    "serve": "answer requests over HTTP",
+    "drift": "compare images with those the model was validated on",
+    "download": "get a dataset",
+    "preprocess": "check, split and pack a dataset",
+    "storage": "check DVC's bucket and account",
+    "track": "send a run to W&B",
+    "params": "write DVC's params.yaml",
+}
+DEFAULT = "LANDUSE_COMMAND"  # names the command of a command line that begins with an override; images set it
+EXIT_USER_ERROR = 2
+
+
+def choose(words: list[str], default: str | None) -> tuple[str, list[str]]:
+    """The command and its arguments.
+
+    Args:
+        words: what was typed; the first may be a command's name.
+        default: the command if it is not.
+
+    Raises:
+        ValueError: no command was named and there is no default, or its name is unknown.
+    """
+    first = words[0] if words else None
+    if first in COMMANDS:
+        return str(first), words[1:]
+    is_override = first is None or first.startswith("-") or "=" in first
+    if default in COMMANDS and is_override:
+        return str(default), words
+    what = "No command was given" if is_override else f"There is no command {first!r}"
+    raise ValueError(f"{what}; choose one of {', '.join(COMMANDS)}.")
+
+
+def main() -> None:
+    """Entry point of landuse: as ``python -m landuse.COMMAND``, in this process."""
+    default = os.environ.get(DEFAULT)
+    if sys.argv[1:2] in (["-h"], ["--help"]) and default is None:
+        print("python -m landuse COMMAND [overrides]\n")
+        print("\n".join(f"  {name:12}{what}" for name, what in COMMANDS.items()))
+        print("\nOf each: python -m landuse COMMAND --help")
+        return
+    try:
+        command, arguments = choose(sys.argv[1:], default)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    if os.getpid() == 1:  # the kernel drops a signal to a container's first process that has no handler for it
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.argv[1:] = arguments
+    runpy.run_module(f"landuse.{command}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
