@@ -4,7 +4,7 @@
 #   docker build -f docker/serve.Dockerfile -t landuse-serve --build-arg GIT_COMMIT=$(git rev-parse HEAD) .
 #   docker run --rm -p 8000:8000 -v "$PWD/outputs/latest/export/int8:/model:ro" --read-only --tmpfs /tmp landuse-serve
 #
-# What follows the image's name are overrides of landuse.serve.
+# What follows the image's name are overrides of landuse.serve, or another command that needs no torch, with overrides.
 ARG BASE_IMAGE=python:3.13-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
@@ -35,10 +35,11 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/landuse /opt/landuse
 # HOME is the one place that may be written. LANDUSE_GIT_COMMIT is what runs say they were made by.
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/landuse PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    HOME=/tmp USER=landuse LANDUSE_COMMAND=serve LANDUSE_GIT_COMMIT=${GIT_COMMIT} PORT=8000
+    HOME=/tmp USER=landuse LANDUSE_COMMAND="serve run=/model serve.host=0.0.0.0" \
+    LANDUSE_GIT_COMMIT=${GIT_COMMIT} PORT=8000
 WORKDIR /tmp
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["python3", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/readyz', timeout=4)"]
-ENTRYPOINT ["python3", "-m", "landuse", "serve", "run=/model", "serve.host=0.0.0.0"]
+ENTRYPOINT ["python3", "-m", "landuse"]

@@ -25,6 +25,10 @@ def test_every_command_has_its_line() -> None:
         (["model=cnn", "trainer.epochs=3"], "train", ("train", ["model=cnn", "trainer.epochs=3"])),
         (["--multirun", "seed=1,2"], "train", ("train", ["--multirun", "seed=1,2"])),
         ([], "serve", ("serve", [])),
+        ([], "serve run=/model", ("serve", ["run=/model"])),
+        (["run=/x"], "serve run='/my model'", ("serve", ["run=/my model", "run=/x"])),
+        (["serve", "run=/x"], "serve run=/model", ("serve", ["run=/model", "run=/x"])),
+        (["predict", "run=/x"], "serve run=/model", ("predict", ["run=/x"])),
     ],
 )
 def test_which(words: list[str], default: str | None, chosen: tuple[str, list[str]]) -> None:

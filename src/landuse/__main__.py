@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shlex
 import signal
 import sys
 
@@ -21,7 +22,9 @@ COMMANDS = {
     "track": "send a run to W&B",
     "params": "write DVC's params.yaml",
 }
-DEFAULT = "LANDUSE_COMMAND"  # names the command of a command line that begins with an override; images set it
+# A command and overrides that go before the typed ones: of a command line that names the same command, or begins with an
+# override. Images set it, so that `docker run IMAGE model=cnn` trains.
+DEFAULT = "LANDUSE_COMMAND"
 EXIT_USER_ERROR = 2
 
 
@@ -30,17 +33,18 @@ def choose(words: list[str], default: str | None) -> tuple[str, list[str]]:
 
     Args:
         words: what was typed; the first may be a command's name.
-        default: the command if it is not.
+        default: command and overrides as in the environment's LANDUSE_COMMAND.
 
     Raises:
         ValueError: no command was named and there is no default, or its name is unknown.
     """
-    first = words[0] if words else None
+    name, *before = shlex.split(default or "") or [""]
+    first = words[0] if words else ""
     if first in COMMANDS:
-        return str(first), words[1:]
-    is_override = first is None or first.startswith("-") or "=" in first
-    if default in COMMANDS and is_override:
-        return str(default), words
+        return first, [*(before if first == name else []), *words[1:]]
+    is_override = not first or first.startswith("-") or "=" in first
+    if name in COMMANDS and is_override:
+        return name, [*before, *words]
     what = "No command was given" if is_override else f"There is no command {first!r}"
     raise ValueError(f"{what}; choose one of {', '.join(COMMANDS)}.")
 
