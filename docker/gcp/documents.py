@@ -1,0 +1,213 @@
+"""Settings, and the request documents that they are filled into."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from landuse.cloud.remote import BUCKET_NAME
+from landuse.errors import UserError
+
+FOLDER = Path(__file__).parent
+PREFIX = "cloud."
+NUMBER = "PROJECT_NUMBER"  # shown in a dry run, where nobody is asked for it
+FORMS = {
+    "project": (re.compile(r"[a-z][a-z0-9-]{0,29}"), "a project's ID: lower-case letters, digits and hyphens"),
+    "region": (re.compile(r"[a-z]+-[a-z]+\d+"), "a region such as europe-west1"),
+    "bucket": (BUCKET_NAME, "a bucket's name: lower-case letters, digits, hyphens, dots"),
+    "repository": (re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"), "lower-case letters, digits and hyphens"),
+    "tag": (re.compile(r"\w[\w.-]{0,127}"), "an image's tag"),
+    "name": (re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,100}"), "letters, digits, hyphens and underscores"),
+    "timeout": (re.compile(r"\d+s"), "seconds, such as 86400s"),
+    "strategy": (re.compile("SPOT|STANDARD"), "SPOT or STANDARD"),
+    "github": (re.compile(r"[\w.-]+/[\w.-]+"), "OWNER/REPOSITORY"),
+    "budget.account": (re.compile(r"[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}"), "a billing account: 012345-6789AB-CDEF01"),
+    "serve.model": (re.compile(r"[^/\s,'\"].*"), "an exported folder within the bucket, without gs:// and its name"),
+    "workers": (
+        re.compile(r"[2-9]|[1-9]\d+"),
+        "2 or more machines; on one, landuse.sweep has workers=N of its own",
+    ),
+}
+
+
+@dataclass
+class Request:
+    """What is sent. ``body`` is JSON, or None for no body."""
+
+    say: str
+    verb: str
+    url: str
+    body: dict[str, Any] | None = None
+    keep: str | None = None  # the setting that the answer's number becomes
+    data: bool = False  # the body is bytes, given to whoever sends it
+    unless: dict[str, str] | None = None  # not sent where a list has an item with these values
+
+
+@dataclass
+class PolicyChange:
+    """Who is to have which role on a resource. The policy is read, changed and written back under its etag."""
+
+    say: str
+    url: str
+    bindings: list[dict[str, Any]] = field(default_factory=list)  # role, members
+    remove: bool = False
+    exact: bool = False
+
+    @property
+    def read(self) -> Request:
+        """How this resource's API has a policy read."""
+        if "//storage." in self.url:
+            return Request(self.say, "GET", f"{self.url}/iam?optionsRequestedPolicyVersion=3")
+        if "//cloudresourcemanager." in self.url:
+            return Request(self.say, "POST", f"{self.url}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+        verb = "POST" if "//iam." in self.url else "GET"
+        return Request(self.say, verb, f"{self.url}:getIamPolicy?options.requestedPolicyVersion=3")
+
+    def write(self, policy: Mapping[str, Any]) -> Request | None:
+        """How it has the changed policy written; None where there is nothing to change."""
+        changed = self.merged(policy)
+        if changed == [dict(binding) for binding in policy.get("bindings", [])]:
+            return None
+        new = {"version": max(1, int(policy.get("version", 1)))} | dict(policy) | {"bindings": changed}
+        if "//storage." in self.url:
+            return Request(self.say, "PUT", f"{self.url}/iam", new)
+        return Request(self.say, "POST", f"{self.url}:setIamPolicy", {"policy": new})
+
+    def merged(self, policy: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The bindings after the change. Those of others, and those under a condition, stay as they are."""
+        result = [dict(binding) for binding in policy.get("bindings", [])]
+        for wanted in self.bindings:
+            ours = [b for b in result if b["role"] == wanted["role"] and "condition" not in b]
+            present = {member for binding in ours for member in binding.get("members", [])}
+            if self.remove:
+                for binding in ours:
+                    binding["members"] = [m for m in binding["members"] if m not in wanted["members"]]
+            elif self.exact:
+                result = [b for b in result if b not in ours]
+                result.append({"role": wanted["role"], "members": sorted(wanted["members"])})
+            elif missing := [m for m in wanted["members"] if m not in present]:
+                if not ours:
+                    ours = [{"role": wanted["role"], "members": []}]
+                    result += ours
+                ours[0]["members"] = [*ours[0]["members"], *missing]
+        return [binding for binding in result if binding["members"]]
+
+
+Step = Request | PolicyChange
+
+
+def settings(words: list[str]) -> tuple[DictConfig, list[str]]:
+    """The settings after ``cloud.key=value`` words and the environment, and the other words.
+
+    Raises:
+        UserError: a key is unknown, or a value has not the form that it must have.
+    """
+    config = OmegaConf.load(FOLDER / "settings.yaml")
+    assert isinstance(config, DictConfig)
+    OmegaConf.set_struct(config, True)
+    for key in config:
+        if (value := os.environ.get(f"LANDUSE_CLOUD_{str(key).upper()}")) is not None:
+            _set(config, str(key), value)
+    others = []
+    for word in words:
+        key, equals, value = word.removeprefix(PREFIX).partition("=")
+        if not word.startswith(PREFIX):
+            others.append(word)
+        elif not equals:
+            raise UserError(f"{word} gives no value: write {word}=VALUE.")
+        else:
+            _set(config, key, value)
+    OmegaConf.set_struct(config, False)
+    config.github_parts = str(config.github or "/").split("/")
+    config.project_number = NUMBER
+    return config, others
+
+
+def _set(config: DictConfig, key: str, value: str) -> None:
+    known = list(_keys(config))
+    if key not in known:
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else "settings.yaml beside cloud.py lists them."
+        raise UserError(f"There is no setting {PREFIX}{key}: {hint}")
+    try:
+        OmegaConf.update(config, key, OmegaConf.create(f"value: {value}").value)
+    except (OmegaConfBaseException, ValueError, AttributeError) as error:
+        raise UserError(f"{PREFIX}{key}={value} cannot be read: {str(error).splitlines()[0]}.") from error
+    except Exception as error:  # PyYAML's, whose classes are many
+        raise UserError(f"{PREFIX}{key}={value} is no YAML: put quotes around it.") from error
+
+
+def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, config):
+        yield f"{prefix}{key}"
+        value = None if OmegaConf.is_missing(config, key) else config._get_node(key)
+        if isinstance(value, DictConfig):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def require(config: DictConfig, *keys: str) -> None:
+    """Make sure that these settings are given, and that every given one has its form.
+
+    Raises:
+        UserError: one is missing or malformed.
+    """
+    for key in ("project", *keys):
+        if OmegaConf.is_missing(config, "project") or OmegaConf.select(config, key, throw_on_missing=False) is None:
+            missing = "project" if OmegaConf.is_missing(config, "project") else key
+            variable = "" if "." in missing else f" or export LANDUSE_CLOUD_{missing.upper()}=..."
+            raise UserError(f"{PREFIX}{missing} is not set: give {PREFIX}{missing}=...{variable}.")
+    for key, (pattern, form) in FORMS.items():
+        value = OmegaConf.select(config, key, throw_on_missing=False)
+        if value is not None and not pattern.fullmatch(str(value)):
+            raise UserError(f"{PREFIX}{key}={value} is not {form}.")
+
+
+def steps(document: str, config: DictConfig) -> Iterator[Step]:
+    """The document's steps, each filled when its turn comes: what an answer has told is in those behind it.
+
+    Raises:
+        UserError: a setting that a step needs is missing.
+    """
+    raw = OmegaConf.to_container(OmegaConf.load(FOLDER / document))
+    assert isinstance(raw, list)
+    for step in raw:
+        filled = fill(config, step)
+        if "when" in filled and not filled.pop("when"):
+            continue
+        if "policy" in filled:
+            yield PolicyChange(url=filled.pop("policy"), **filled)
+        else:
+            verb, _, url = filled.pop("send").partition(" ")
+            yield Request(verb=verb, url=url, **filled)
+
+
+def fill(config: DictConfig, document: dict[str, Any]) -> dict[str, Any]:
+    """A document with its interpolations resolved; keys without a value are left out.
+
+    Raises:
+        UserError: a setting that it needs is missing.
+    """
+    whole = OmegaConf.merge(config, {"document": document})
+    try:
+        filled = OmegaConf.to_container(whole.document, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"A setting that this needs is missing or wrong: {str(error).splitlines()[0]}.") from error
+    assert isinstance(filled, dict)
+    return {str(key): _without_nulls(value) for key, value in filled.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def literal(text: str) -> str:
+    """Text that OmegaConf leaves as it is: an override may hold an interpolation of the training's own."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)

@@ -1,0 +1,256 @@
+"""Requests to Google's APIs: sent with the account of this machine, retried, waited for, explained."""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+from documents import PolicyChange, Request, Step
+
+from landuse.cloud import credentials
+from landuse.cloud.endpoint import redirected
+from landuse.cloud.remote import Remote
+from landuse.cloud.transport import OVERLOADED, shown
+from landuse.errors import FailureError, UserError
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+TIMEOUT_S = 30.0
+TRIES = 5
+LONGEST_OPERATION_S = 1800.0
+LOGIN = "gcloud auth application-default login"
+# Which predefined role holds a permission, by its beginning: the narrowest that somebody who does this by hand needs.
+ROLES = {
+    "aiplatform.": "roles/aiplatform.user",
+    "artifactregistry.": "roles/artifactregistry.admin",
+    "billing.": "roles/billing.costsManager on the billing account",
+    "cloudbuild.": "roles/cloudbuild.builds.editor",
+    "cloudsql.": "roles/cloudsql.admin",
+    "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser",
+    "iam.serviceAccounts.": "roles/iam.serviceAccountAdmin",
+    "iam.workloadIdentityPool": "roles/iam.workloadIdentityPoolAdmin",
+    "logging.": "roles/logging.viewer",
+    "resourcemanager.": "roles/resourcemanager.projectIamAdmin",
+    "run.": "roles/run.admin",
+    "secretmanager.": "roles/secretmanager.admin",
+    "serviceusage.": "roles/serviceusage.serviceUsageAdmin",
+    "storage.objects.": "roles/storage.objectUser",
+    "storage.": "roles/storage.admin",
+}
+BY_HOST = {
+    "aiplatform": "aiplatform.", "artifactregistry": "artifactregistry.", "billingbudgets": "billing.",
+    "cloudbuild": "cloudbuild.", "sqladmin": "cloudsql.", "iam": "iam.serviceAccounts.", "logging": "logging.",
+    "cloudresourcemanager": "resourcemanager.", "run": "run.", "secretmanager": "secretmanager.",
+    "serviceusage": "serviceusage.", "storage": "storage.",
+}  # fmt: skip
+
+
+class AnsweredError(Exception):
+    """An API's answer that is no success."""
+
+    def __init__(self, status: int, content: dict[str, Any]) -> None:
+        error = content.get("error")
+        self.status, self.error = status, error if isinstance(error, dict) else {}
+        self.message = shown(
+            self.error.get("message") or content.get("error_description") or error or "no reason given"
+        )
+        super().__init__(f"{status}: {self.message}")
+
+    @property
+    def reason(self) -> tuple[str, dict[str, str]]:
+        """The machine-readable reason and what belongs to it: google.rpc.ErrorInfo, or the older form of errors."""
+        for detail in self.error.get("details", []):
+            if str(detail.get("@type", "")).endswith("google.rpc.ErrorInfo"):
+                return str(detail.get("reason", "")), dict(detail.get("metadata", {}))
+        return next((str(item.get("reason", "")) for item in self.error.get("errors", [])), ""), {}
+
+
+class Google:
+    """An account of Google's, and a way to ask.
+
+    Args:
+        project: for messages, and for the bill of what is asked.
+        pause_s: between two looks at something that takes time.
+
+    Raises:
+        UserError: there are no credentials, or they are malformed.
+    """
+
+    def __init__(self, project: str, pause_s: float = 5.0) -> None:
+        import google.auth
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import AuthorizedSession
+
+        self.project, self.pause_s = project, pause_s
+        self.member = credentials.find(Remote("cloud", "", "")).member  # and a fault of its file in a sentence
+        try:
+            found, _ = google.auth.default(scopes=[SCOPE])
+        except GoogleAuthError as error:
+            raise UserError(f"The credentials cannot be used ({shown(error)}): log in with '{LOGIN}'.") from error
+        # Typed as the plain session that it is, for google-auth has no types of its own.
+        self._session: requests.Session = AuthorizedSession(found, refresh_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
+
+    def send(self, request: Request, data: bytes | None = None) -> dict[str, Any]:
+        """The answer's JSON.
+
+        Raises:
+            AnsweredError: the API refuses.
+            UserError: nobody answers, or the account cannot log in.
+        """
+        for attempt in range(TRIES):
+            response = self._once(request, data)
+            if response.status_code not in OVERLOADED or attempt == TRIES - 1:
+                break
+            said = response.headers.get("retry-after", "")
+            time.sleep(min(30.0, float(said)) if said.isdigit() else min(30.0, self.pause_s / 5 * 2**attempt))
+        try:
+            content = response.json() if response.content else {}
+        except ValueError:
+            content = {}
+        if not response.ok:
+            raise AnsweredError(response.status_code, content if isinstance(content, dict) else {})
+        return content if isinstance(content, dict) else {}
+
+    def _once(self, request: Request, data: bytes | None) -> requests.Response:
+        from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
+
+        host = urlsplit(request.url).netloc
+        try:
+            response = self._session.request(
+                request.verb,
+                redirected(request.url),
+                data=data,
+                json=request.body,
+                timeout=TIMEOUT_S,
+                allow_redirects=False,
+            )
+        except RefreshError as error:
+            raise UserError(
+                f"Google refuses a token for {self.member} ({shown(error.args[0])}): log in again with '{LOGIN}', or "
+                "give another key file in GOOGLE_APPLICATION_CREDENTIALS."
+            ) from error
+        except (TransportError, requests.RequestException) as error:
+            raise UserError(
+                f"No answer from {host} ({shown(error)}): check the network connection, the proxy and the firewall."
+            ) from error
+        except GoogleAuthError as error:
+            raise UserError(f"The account cannot log in ({shown(error)}): log in with '{LOGIN}'.") from error
+        return response
+
+    def finish(self, request: Request, answer: dict[str, Any]) -> dict[str, Any]:
+        """Wait for what the answer says is under way, if anything, and give its result.
+
+        Raises:
+            FailureError: it failed, or takes longer than half an hour.
+        """
+        began = time.monotonic()
+        is_sql = answer.get("kind") == "sql#operation"
+        while _is_under_way(answer):
+            if time.monotonic() - began > LONGEST_OPERATION_S:
+                raise FailureError(f"{request.say}: still under way after {LONGEST_OPERATION_S / 60:.0f} minutes.")
+            time.sleep(self.pause_s)
+            name = f"projects/{self.project}/operations/{answer['name']}" if is_sql else answer["name"]
+            parts = urlsplit(request.url)
+            url = urlunsplit((parts.scheme, parts.netloc, f"/{parts.path.split('/')[1]}/{name}", "", ""))
+            answer = self.send(Request(request.say, "GET", url))
+        if error := answer.get("error"):
+            raise FailureError(f"{request.say}: {shown(error.get('message') or json.dumps(error))}.")
+        response = answer.get("response", answer)
+        return response if isinstance(response, dict) else {}
+
+    def change(self, step: PolicyChange) -> bool:
+        """Read a policy, change it and write it back; whether there was anything to change."""
+        for attempt in range(TRIES):
+            request = step.write(self.send(step.read))
+            if request is None:
+                return False
+            try:
+                self.send(request)
+            except AnsweredError as error:
+                # Somebody wrote in between (409, 412), or an account made a moment ago is not known everywhere yet.
+                is_passing = error.status in (409, 412) or "does not exist" in error.message
+                if not is_passing or attempt == TRIES - 1:
+                    raise
+                time.sleep(self.pause_s)
+            else:
+                return True
+        return True
+
+    def explained(self, error: AnsweredError, step: Step) -> UserError:
+        """What an answer means and what mends it."""
+        host = urlsplit(step.url).netloc
+        return UserError(
+            f"{step.say}: {host} answers {error.status} ({error.message.rstrip('.')}). {self._cure(error, step)}"
+        )
+
+    def _cure(self, error: AnsweredError, step: Step) -> str:
+        reason, about = error.reason
+        host = urlsplit(step.url).netloc.removesuffix(".googleapis.com").rpartition("-")[2]
+        text = error.message.lower()
+        if reason in ("SERVICE_DISABLED", "accessNotConfigured"):
+            service = about.get("service", f"{host}.googleapis.com")
+            return f"Enable the API: gcloud services enable {service} --project={self.project}"
+        if reason in ("BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_FOUND") or (
+            "billing" in text and error.status != 404
+        ):
+            return f"Link a billing account: gcloud billing projects link {self.project} --billing-account=ACCOUNT"
+        if reason == "ACCESS_TOKEN_SCOPE_INSUFFICIENT":
+            return f"Log in with the scope: {LOGIN} --scopes={SCOPE}"
+        if reason == "USER_PROJECT_DENIED" or "quota project" in text:
+            return (
+                f"Name the project that is asked for: gcloud auth application-default set-quota-project {self.project}"
+            )
+        if error.status == 401:
+            return f"The token is not valid any more: {LOGIN}"
+        if "constraints/" in text:
+            return "A policy of the organisation forbids it: its administrator can make an exception for this project."
+        if error.status == 403:
+            return self._grant(about.get("permission", ""), host, error.message)
+        if error.status == 404:
+            return f"Check cloud.project={self.project}, cloud.region and the name, and that 'setup' has been run."
+        if error.status == 429 or "quota" in text:
+            return (
+                "The project's quota is used up or zero, as that of GPUs is at first: ask for more under IAM & Admin > "
+                "Quotas, or take another cloud.region or machine."
+            )
+        if error.status == 400:
+            return "A setting has a value that the API does not take: --dry-run shows the request."
+        return "Try again in a few minutes." if error.status >= 500 else "--dry-run shows the request."
+
+    def _grant(self, permission: str, host: str, message: str) -> str:
+        if "actas" in message.lower():
+            permission = "iam.serviceAccounts.actAs"
+        permission = permission or next((word.strip("'\"") for word in message.split() if word.count(".") >= 2), "")
+        role = next((role for start, role in ROLES.items() if permission.startswith(start)), "")
+        role = role or ROLES[BY_HOST.get(host, "resourcemanager.")]
+        if " on " in role:
+            return f"Whoever administers the billing account grants {role} to {self.member}."
+        if permission.endswith("actAs"):
+            account = next(
+                (word.strip("'\".,") for word in message.split() if ".iam.gserviceaccount.com" in word), "ACCOUNT"
+            )
+            return (
+                f"Grant it: gcloud iam service-accounts add-iam-policy-binding {account.rpartition('/')[2]} "
+                f"--member={self.member} --role={role}"
+            )
+        return f"Grant it: gcloud projects add-iam-policy-binding {self.project} --member={self.member} --role={role}"
+
+
+def _is_under_way(answer: dict[str, Any]) -> bool:
+    if answer.get("kind") == "sql#operation":
+        return answer.get("status") != "DONE"
+    name = str(answer.get("name", ""))
+    is_operation = "operations/" in name
+    return is_operation and not answer.get("done", False)
+
+
+def pause_s() -> float:
+    """Between two looks; the tests' server needs no patience."""
+    return float(os.environ.get("LANDUSE_CLOUD_PAUSE_S", "5"))
+
+
+def tell(text: str) -> None:
+    """To people; stdout is for what was asked for."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,229 @@
+"""python -m landuse.cloud.job: run a command on a machine that may be taken away, with its results in a bucket.
+
+    python -m landuse.cloud.job --results gs://bucket/prefix -- train model=resnet18 run_name=a trainer.resume=auto
+
+What an earlier attempt has left at that address is put back first, so that the same command goes on. While the command
+runs, new and changed files of its outputs are copied, and once more at its end. The status is the command's; where that
+is 0 and a file did not arrive, it is 1. A copy that fails ends no training.
+
+The order makes each moment's copy one to go on from: a checkpoint ``last.pt`` is opened before anything else of a pass is
+read and written after all of it, so that metrics and best weights in the bucket are never older than it.
+"""
+
+import argparse
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from landuse.cloud import credentials
+from landuse.cloud.bucket import Bucket
+from landuse.cloud.endpoint import redirected
+from landuse.cloud.remote import Remote
+from landuse.cloud.transport import Client, shown
+from landuse.errors import FailureError, UserError, printable
+
+GOES_ON_FROM = "last.pt"
+WHILE_RUNNING_S, AT_THE_END_S = 10.0, 120.0  # how long a failing copy is tried again
+SECRETS = "https://secretmanager.googleapis.com/v1"
+SECRETS_WITHIN_S = 30.0
+Signature = tuple[int, int, int]  # inode, size, time of change in ns
+
+
+class Copier:
+    """A folder and its copy in a bucket.
+
+    Args:
+        folder: of the results; made where missing.
+        bucket: where the copy is.
+    """
+
+    def __init__(self, folder: Path, bucket: Bucket) -> None:
+        self.folder, self.bucket = folder, bucket
+        self._copied: dict[str, Signature] = {}
+
+    def restore(self) -> int:
+        """Fetch what the bucket has and the folder has not; the number of files.
+
+        Raises:
+            FailureError: not all could be had.
+        """
+        missing = [name for name in self.bucket.sizes() if name and not name.endswith("/")]
+        missing = [name for name in missing if not (self.folder / name).exists()]
+        for name in missing:
+            path = self.folder / name
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise FailureError(f"{self.bucket.url}/{name} would be written outside of {self.folder}: remove it.")
+            self.bucket.fetch(name, path)
+            self._copied[name] = _signature(path.stat())
+        return len(missing)
+
+    def copy(self) -> None:
+        """Write what is new or has changed to the bucket.
+
+        Raises:
+            FailureError: not all arrived; what did is not written again.
+        """
+        with ExitStack() as opened:
+            changed = {name: path for name, path in self._files() if self._copied.get(name) != _signature(path.stat())}
+            last = {}
+            for name in [name for name in changed if Path(name).name == GOES_ON_FROM]:
+                last[name] = opened.enter_context(changed.pop(name).open("rb"))
+            for name, path in changed.items():
+                try:
+                    file = path.open("rb")
+                except FileNotFoundError:  # removed or renamed since
+                    continue
+                with file:
+                    self._store(name, file)
+            for name, file in last.items():
+                self._store(name, file)
+
+    def waiting(self) -> list[str]:
+        """What has not arrived as it is now."""
+        return [name for name, path in self._files() if self._copied.get(name) != _signature(path.stat())]
+
+    def _store(self, name: str, file: BinaryIO) -> None:
+        before = _signature(os.fstat(file.fileno()))
+        self.bucket.store(file, name)
+        self._copied[name] = before
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """Regular files by their name in the bucket; no locks, and nothing that is being written aside."""
+        for parent, _, names in os.walk(self.folder):
+            for name in sorted(names):
+                path = Path(parent, name)
+                is_passing = name == ".lock" or (name.startswith(".") and name.endswith(".tmp"))
+                if not is_passing and path.is_file() and not path.is_symlink():
+                    yield path.relative_to(self.folder).as_posix(), path
+
+
+def _signature(stat: os.stat_result) -> Signature:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def run(line: list[str], copier: Copier, every_s: float, environment: dict[str, str]) -> int:
+    """Run the command, copying meanwhile and at its end; the status to exit with.
+
+    SIGTERM and SIGINT go to the command, which writes a checkpoint and leaves; what it wrote is copied after that.
+    """
+    received: list[int] = []
+    command = [sys.executable, "-m", f"landuse.{line[0]}", *line[1:]]
+    # A session of its own: Ctrl-C in a terminal reaches both, and the command would take a second one for impatience.
+    child = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if child.poll() is None:
+            child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    done = threading.Event()
+    copier.bucket.patience_s = WHILE_RUNNING_S
+    thread = threading.Thread(target=_keep_copying, args=(copier, every_s, done), daemon=True)
+    thread.start()
+    status = child.wait()
+    done.set()
+    thread.join()
+    status = 128 - status if status < 0 else status
+    copier.bucket.patience_s = AT_THE_END_S
+    try:
+        copier.copy()
+    except (FailureError, OSError) as error:
+        names = copier.waiting()
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        _tell(f"error: {len(names)} files did not arrive at {copier.bucket.url} ({some}): {error}")
+        return status or 1
+    return status
+
+
+def _keep_copying(copier: Copier, every_s: float, done: threading.Event) -> None:
+    said = ""
+    while not done.wait(every_s):
+        try:
+            copier.copy()
+            said = ""
+        except (FailureError, OSError) as error:
+            if str(error) != said:
+                _tell(f"warning: results are not copied for now, and the command goes on: {error}")
+            said = str(error)
+
+
+def read_secret(resource: str) -> str:
+    """The value of ``projects/P/secrets/S/versions/V``, by the account of this machine.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    client, account = Client(SECRETS_WITHIN_S), credentials.find(Remote("secrets", "", ""))
+    account.login(client)
+    answer = client(redirected(f"{SECRETS}/{resource}:access"), headers=account.headers)
+    content = answer.json() or {}
+    if answer.status == 200:
+        return base64.b64decode(content["payload"]["data"]).decode()
+    secret = resource.partition("/versions/")[0].rpartition("/")[2]
+    said = shown(content.get("error", {}).get("message", "no reason given")).rstrip(".")
+    cure = {
+        403: f"gcloud secrets add-iam-policy-binding {secret} --member={account.member} "
+        "--role=roles/secretmanager.secretAccessor",
+        404: f"give it a value: gcloud secrets versions add {secret} --data-file=-",
+    }.get(answer.status, "try again in a few minutes")
+    raise UserError(f"The secret {secret} cannot be read: {answer.status} ({said}): {cure}.")
+
+
+def worker_folder() -> str:
+    """Which of several machines this is, as Vertex AI says, such as ``workerpool1-2``.
+
+    Raises:
+        UserError: it does not say.
+    """
+    try:
+        task = json.loads(os.environ["CLUSTER_SPEC"])["task"]
+        return f"{task['type']}-{task['index']}"
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError("--worker-folders needs CLUSTER_SPEC, which Vertex AI sets: leave it out here.") from error
+
+
+def _tell(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m landuse.cloud.job", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", required=True, metavar="gs://BUCKET/PREFIX", help="where results are kept")
+    parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="the command's results here (outputs)")
+    parser.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="between two copies (60)")
+    parser.add_argument("--worker-folders", action="store_true", help="a folder below the prefix for each machine")
+    parser.add_argument("--secret", action="append", default=[], metavar="VARIABLE=projects/P/secrets/S/versions/V",
+                        help="for the command's environment; repeatable")  # fmt: skip
+    parser.add_argument("command", nargs="+", help="such as: train model=cnn")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: the command's; 1 if results did not arrive or cannot be put back, 2 for a mistake."""
+    options = _parse(arguments)
+    try:
+        url = f"{options.results.rstrip('/')}/{worker_folder()}" if options.worker_folders else options.results
+        copier = Copier(Path(options.outputs), Bucket(url, AT_THE_END_S))
+        secrets = {name: read_secret(of) for name, _, of in (word.partition("=") for word in options.secret)}
+        restored = copier.restore()
+    except (UserError, FailureError) as error:
+        _tell(f"error: {error}")
+        return 2 if isinstance(error, UserError) else 1
+    if restored:
+        _tell(f"{restored} files of an earlier attempt put back from {url}")
+    return run(options.command, copier, options.every, secrets)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
