@@ -1,11 +1,15 @@
 """What docker/gcp sends, against what Google publishes of its APIs, and who is given which right."""
 
+import importlib
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
@@ -21,24 +25,37 @@ EVERYTHING = [
 ]  # fmt: skip
 GPU = ["cloud.machine=gpu", "cloud.wandb_secret=landuse-wandb-key", "cloud.network=projects/1/global/networks/default"]
 SERVED = ["cloud.serve.model=results/x/export/int8", "cloud.serve.key_secret=landuse-api-key"]
+sys.path.insert(0, str(TOOL.parent))  # as Python does for a script
+
+
+class Done(NamedTuple):
+    """How the script ended."""
+
+    status: int
+    out: str
+    err: str
+
+
 Sent = tuple[str, str, dict[str, Any] | None]
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the git checkout that is built")
 
 
-def tool(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(TOOL), *words]
-    # Without a home nobody is logged in: a dry run needs no account.
+def tool(*words: str, **environment: str) -> Done:
+    """Run the script in this process; nobody is logged in, for a dry run needs no account."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("LANDUSE_CLOUD", "GOOGLE_"))}
-    clean |= {"HOME": "/nonexistent", "NO_GCE_CHECK": "true", "PYTHONPATH": str(ROOT / "src")} | environment
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, env=clean)
+    clean |= {"HOME": "/nonexistent", "CLOUDSDK_CONFIG": "/nonexistent", "NO_GCE_CHECK": "true"} | environment
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, clean, clear=True), redirect_stdout(out), redirect_stderr(err):
+        status = importlib.import_module("cloud").main(list(words))
+    return Done(status, out.getvalue(), err.getvalue())
 
 
 def dry_run(*words: str) -> list[Sent]:
     """The requests that a command would send."""
     done = tool(*words, "--dry-run")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     requests: list[Sent] = []
-    lines = done.stdout.splitlines()
+    lines = done.out.splitlines()
     heads = [i for i, line in enumerate(lines) if line.split(" ")[0] in ("GET", "POST", "PUT", "PATCH", "DELETE")]
     for here, following in zip(heads, [*heads[1:], len(lines)], strict=True):
         verb, _, url = lines[here].partition(" ")
@@ -204,10 +221,8 @@ def test_each_account_gets_exactly_these_roles(setup_requests: list[Sent]) -> No
 def test_github_is_trusted_for_one_repository(setup_requests: list[Sent]) -> None:
     [provider] = [body for _, url, body in setup_requests if "/providers?" in url]
     assert provider is not None and provider["attributeCondition"] == "assertion.repository == 'me/landuse'"
-    [member] = [
-        binding["members"] for _, _, body in setup_requests for binding in (body or {}).get("policy", {}).get("bindings", [])
-        if "workloadIdentityUser" in binding["role"]
-    ]  # fmt: skip
+    policies = [(body or {}).get("policy", {}).get("bindings", []) for _, _, body in setup_requests]
+    [member] = [b["members"] for bindings in policies for b in bindings if "workloadIdentityUser" in b["role"]]
     assert member[0].endswith("/workloadIdentityPools/landuse-github/attribute.repository/me/landuse")
 
 
@@ -240,10 +255,17 @@ def test_the_service_is_not_public_unless_asked() -> None:
 )
 def test_a_mistake_is_said_in_a_sentence(words: list[str], said: str) -> None:
     done = tool(*words, "--dry-run")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: ") and said in done.stderr and not done.stdout
+    assert done.status == 2 and done.err.count("\n") == 1, done.err
+    assert done.err.startswith("error: ") and said in done.err and not done.out
 
 
 def test_the_environment_gives_settings() -> None:
     done = tool("train", "--dry-run", LANDUSE_CLOUD_PROJECT="from-there", LANDUSE_CLOUD_REGION="us-east4")
-    assert "POST https://us-east4-aiplatform.googleapis.com/v1/projects/from-there/" in done.stdout
+    assert "POST https://us-east4-aiplatform.googleapis.com/v1/projects/from-there/" in done.out
+
+
+def test_it_runs_as_a_script() -> None:
+    line = [sys.executable, str(TOOL), "train", PROJECT, "--dry-run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 0 and '"displayName": "landuse-train-' in done.stdout, done.stderr

@@ -6,6 +6,7 @@ meanwhile arrives as it was. STORAGE_EMULATOR_HOST is honoured; with it nobody l
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -90,14 +91,14 @@ class Bucket:
         upload = self._patiently(lambda: self._begin(name, size, checksum))
         at = 0
         while at < size:
-            at = self._patiently(lambda: self._store_piece(upload, file, at, size, checksum))
+            at = self._patiently(functools.partial(self._store_piece, upload, file, at, size, checksum))
 
     def _sizes(self) -> dict[str, int]:
         prefix = f"{self.place.prefix}/" if self.place.prefix else ""
         found: dict[str, int] = {}
         query = {"prefix": prefix, "fields": "items(name,size),nextPageToken"}
         while True:
-            answer = self._ask("GET", self._api("o"), params=query).json()
+            answer = _json(self._ask("GET", self._api("o"), params=query))
             found |= {item["name"].removeprefix(prefix): int(item["size"]) for item in answer.get("items", [])}
             if not answer.get("nextPageToken"):
                 return found
@@ -105,7 +106,7 @@ class Bucket:
 
     def _fetch(self, name: str, path: Path) -> None:
         address = self._api(f"o/{quote(self._full(name), safe='')}")
-        described = self._ask("GET", address).json()
+        described = _json(self._ask("GET", address))
         content = self._ask("GET", address, params={"alt": "media"}, stream=True)
         digest = hashlib.md5(usedforsecurity=False)
         with replacing(path) as aside:
@@ -216,8 +217,16 @@ class Bucket:
         return f"{self.place.endpoint}/upload/storage/v1/b/{self.place.bucket}/o"
 
 
+def _json(answer: requests.Response) -> dict[str, Any]:
+    try:
+        content = answer.json()
+    except ValueError as error:  # the page of a proxy or a captive portal, for example
+        raise PassingError("its answer is no JSON") from error
+    return content if isinstance(content, dict) else {}
+
+
 def _require(answer: requests.Response, checksum: str) -> None:
-    if answer.json().get("md5Hash") != checksum:
+    if _json(answer).get("md5Hash") != checksum:
         raise PassingError("what has arrived has another checksum")
 
 

@@ -6,12 +6,13 @@ What an earlier attempt has left at that address is put back first, so that the 
 runs, new and changed files of its outputs are copied, and once more at its end. The status is the command's; where that
 is 0 and a file did not arrive, it is 1. A copy that fails ends no training.
 
-The order makes each moment's copy one to go on from: a checkpoint ``last.pt`` is opened before anything else of a pass is
-read and written after all of it, so that metrics and best weights in the bucket are never older than it.
+The order makes each moment's copy one to go on from: a checkpoint ``last.pt`` is opened before anything else of a pass
+is read and written after all of it, so that metrics and best weights in the bucket are never older than it.
 """
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -73,23 +74,25 @@ class Copier:
             FailureError: not all arrived; what did is not written again.
         """
         with ExitStack() as opened:
-            changed = {name: path for name, path in self._files() if self._copied.get(name) != _signature(path.stat())}
+            changed = self.waiting()
             last = {}
             for name in [name for name in changed if Path(name).name == GOES_ON_FROM]:
-                last[name] = opened.enter_context(changed.pop(name).open("rb"))
-            for name, path in changed.items():
-                try:
-                    file = path.open("rb")
-                except FileNotFoundError:  # removed or renamed since
-                    continue
-                with file:
-                    self._store(name, file)
+                last[name] = opened.enter_context((self.folder / name).open("rb"))
+            for name in changed:
+                if name not in last:
+                    with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:
+                        self._store(name, file)
             for name, file in last.items():
                 self._store(name, file)
 
     def waiting(self) -> list[str]:
         """What has not arrived as it is now."""
-        return [name for name, path in self._files() if self._copied.get(name) != _signature(path.stat())]
+        found = []
+        for name, path in self._files():
+            with contextlib.suppress(FileNotFoundError):  # removed or renamed since
+                if self._copied.get(name) != _signature(path.stat()):
+                    found.append(name)
+        return found
 
     def _store(self, name: str, file: BinaryIO) -> None:
         before = _signature(os.fstat(file.fileno()))
