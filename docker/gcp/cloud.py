@@ -70,7 +70,9 @@ class Sender:
             if step.unless and self._is_there(google, step):
                 tell(f"{step.say}: exists already")
                 return {}
-            answer = google.finish(step, google.send(step, data if step.data else None))
+            answer = google.send(step, data if step.data else None)
+            if step.wait:
+                answer = google.finish(step, answer)
         except AnsweredError as error:
             if error.status == 409 and isinstance(step, Request) and step.verb == "POST":
                 tell(f"{step.say}: exists already")
@@ -194,7 +196,7 @@ def build(config: DictConfig, words: list[str], flags: set[str]) -> None:
     answer = sender.run("build.yaml", b"" if sender.google is None else git("archive", "--format=tar.gz", "HEAD"))
     if sender.google is not None and "--no-wait" not in flags:
         url = f"https://cloudbuild.googleapis.com/v1/projects/{config.project}/locations/{config.region}/builds"
-        follow(sender.google, Request("the build", "GET", f"{url}/{answer['id']}"), "status")
+        follow(sender.google, Request("the build", "GET", f"{url}/{answer['metadata']['build']['id']}"), "status")
 
 
 def escaped(value: Any) -> Any:

@@ -46,6 +46,7 @@ class Request:
     body: dict[str, Any] | None = None
     keep: str | None = None  # the setting that the answer's number becomes
     data: bool = False  # the body is bytes, given to whoever sends it
+    wait: bool = True  # for the operation that it begins
     unless: dict[str, str] | None = None  # not sent where a list has an item with these values
 
 

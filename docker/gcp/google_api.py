@@ -220,7 +220,7 @@ class Google:
         return "Try again in a few minutes." if error.status >= 500 else "--dry-run shows the request."
 
     def _grant(self, permission: str, host: str, message: str) -> str:
-        if "actas" in message.lower():
+        if "actas" in message.lower().replace(" ", ""):
             permission = "iam.serviceAccounts.actAs"
         permission = permission or next((word.strip("'\"") for word in message.split() if word.count(".") >= 2), "")
         role = next((role for start, role in ROLES.items() if permission.startswith(start)), "")

@@ -1,53 +1,25 @@
 """What docker/gcp sends, against what Google publishes of its APIs, and who is given which right."""
 
-import importlib
-import io
 import json
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
-from typing import Any, NamedTuple
-from unittest import mock
+from typing import Any
 
 import pytest
 
 from tests.cloud.published import document, faults, method_of, problems
+from tests.cloud.script import PROJECT, ROOT, TOOL, tool
 
 pytest.importorskip("googleapiclient", reason="needs the extra 'dev'")
-ROOT = Path(__file__).parents[2]
-TOOL = ROOT / "docker" / "gcp" / "cloud.py"
-PROJECT = "cloud.project=my-project"
 EVERYTHING = [
     "cloud.github=me/landuse", "cloud.launchers=[user:me@example.org]", "cloud.sql.create=true",
     "cloud.sql.network=projects/my-project/global/networks/default", "cloud.budget.account=012345-6789AB-CDEF01",
 ]  # fmt: skip
 GPU = ["cloud.machine=gpu", "cloud.wandb_secret=landuse-wandb-key", "cloud.network=projects/1/global/networks/default"]
 SERVED = ["cloud.serve.model=results/x/export/int8", "cloud.serve.key_secret=landuse-api-key"]
-sys.path.insert(0, str(TOOL.parent))  # as Python does for a script
-
-
-class Done(NamedTuple):
-    """How the script ended."""
-
-    status: int
-    out: str
-    err: str
-
-
 Sent = tuple[str, str, dict[str, Any] | None]
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the git checkout that is built")
-
-
-def tool(*words: str, **environment: str) -> Done:
-    """Run the script in this process; nobody is logged in, for a dry run needs no account."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("LANDUSE_CLOUD", "GOOGLE_"))}
-    clean |= {"HOME": "/nonexistent", "CLOUDSDK_CONFIG": "/nonexistent", "NO_GCE_CHECK": "true"} | environment
-    out, err = io.StringIO(), io.StringIO()
-    with mock.patch.dict(os.environ, clean, clear=True), redirect_stdout(out), redirect_stderr(err):
-        status = importlib.import_module("cloud").main(list(words))
-    return Done(status, out.getvalue(), err.getvalue())
 
 
 def dry_run(*words: str) -> list[Sent]:
