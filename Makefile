@@ -91,3 +91,31 @@ image-%:
 clean: ## remove .venv, caches and build products; data/ and outputs/ stay
 	rm -rf $(VENV) build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# Google Cloud, docs/google-cloud.md: settings are cloud.KEY=VALUE in ARGS, and --dry-run there shows what would be sent.
+.PHONY: cloud-setup cloud-build cloud-train cloud-sweep cloud-serve cloud-status cloud-logs cloud-teardown
+CLOUD = $(PYTHON) docker/gcp/cloud.py
+
+cloud-setup: setup ## make what a Google Cloud project needs (ARGS="cloud.project=ID --dry-run")
+	$(CLOUD) setup $(ARGS)
+
+cloud-build: setup ## build, test and push the images there
+	$(CLOUD) build $(ARGS)
+
+cloud-train: setup ## train there, on Vertex AI (ARGS="cloud.project=ID cloud.machine=gpu model=resnet18 ...")
+	$(CLOUD) train $(ARGS)
+
+cloud-sweep: setup ## sweep there on several machines (ARGS="cloud.project=ID cloud.workers=4 n_trials=40 ...")
+	$(CLOUD) sweep name=$(SWEEP) $(ARGS)
+
+cloud-serve: setup ## serve a model there, on Cloud Run (ARGS="cloud.project=ID cloud.serve.model=...")
+	$(CLOUD) serve $(ARGS)
+
+cloud-status: setup ## list jobs, builds and the service there
+	$(CLOUD) status $(ARGS)
+
+cloud-logs: setup ## show the log of cloud.name=JOB, or of the service
+	$(CLOUD) logs $(ARGS)
+
+cloud-teardown: setup ## list what there is to delete there; ARGS=--delete deletes it
+	$(CLOUD) teardown $(ARGS)
