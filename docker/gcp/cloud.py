@@ -272,7 +272,7 @@ def logs(config: DictConfig, words: list[str], flags: set[str]) -> None:
         url = (
             f"https://{config.region}-aiplatform.googleapis.com/v1/projects/{config.project}/locations/{config.region}"
         )
-        find = Request(f"look up {config.name}", "GET", f"{url}/customJobs?filter=displayName%3D%22{config.name}%22")
+        find = Request(f"look up {config.name}", "GET", f"{url}/customJobs?filter=display_name%3D%22{config.name}%22")
         if is_dry:
             show(find)
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -175,9 +176,7 @@ def steps(document: str, config: DictConfig) -> Iterator[Step]:
     Raises:
         UserError: a setting that a step needs is missing.
     """
-    raw = OmegaConf.to_container(OmegaConf.load(FOLDER / document))
-    assert isinstance(raw, list)
-    for step in raw:
+    for step in yaml.safe_load((FOLDER / document).read_text(encoding="utf-8")):
         filled = fill(config, step)
         if "when" in filled and not filled.pop("when"):
             continue
@@ -194,9 +193,9 @@ def fill(config: DictConfig, document: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: a setting that it needs is missing.
     """
-    whole = OmegaConf.merge(config, {"document": document})
+    config.document = document
     try:
-        filled = OmegaConf.to_container(whole.document, resolve=True, throw_on_missing=True)
+        filled = OmegaConf.to_container(config.document, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(f"A setting that this needs is missing or wrong: {str(error).splitlines()[0]}.") from error
     assert isinstance(filled, dict)

@@ -202,6 +202,8 @@ class Google:
             return (
                 f"Name the project that is asked for: gcloud auth application-default set-quota-project {self.project}"
             )
+        if "repository mapping does not exist" in text:
+            return f"Connect the repository: https://console.cloud.google.com/cloud-build/triggers/connect?project={self.project}"
         if error.status == 401:
             return f"The token is not valid any more: {LOGIN}"
         if "constraints/" in text:

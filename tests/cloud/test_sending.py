@@ -263,6 +263,7 @@ FAULTS = {
     ),
     "token": (error(401, "Request had invalid authentication credentials.", "UNAUTHENTICATED"), "gcloud auth"),
     "place": (error(404, "Requested entity was not found.", "NOT_FOUND"), "cloud.region"),
+    "GitHub": (error(400, "Repository mapping does not exist. Please", "FAILED_PRECONDITION"), "connect?project="),
     "value": (error(400, "Machine type is not supported.", "INVALID_ARGUMENT"), "--dry-run shows the request"),
     "trouble of theirs": (error(500, "Internal error", "INTERNAL"), "Try again in a few minutes"),
     "no JSON": ((403, {}), "--role=roles/aiplatform.user"),
