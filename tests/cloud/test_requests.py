@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -241,3 +242,16 @@ def test_it_runs_as_a_script() -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == 0 and '"displayName": "landuse-train-' in done.stdout, done.stderr
+
+
+def test_the_guides_commands_are_understood() -> None:
+    guide = (ROOT / "docs" / "google-cloud.md").read_text(encoding="utf-8")
+    lines = re.findall(r'^    make cloud-(\w+)(?: ARGS=(?:"([^"]*)"|(\S+)))?', guide, re.MULTILINE)
+    assert len(lines) >= 12
+    for command, quoted, word in lines:
+        if command == "build" and not (ROOT / ".git").exists():
+            continue
+        name = ["name=cnn_tpe"] if command == "sweep" else []  # as the Makefile has it
+        words = [command, *name, *(quoted or word).split(), "--dry-run"]
+        done = tool(*words, LANDUSE_CLOUD_PROJECT="my-project")
+        assert done.status == 0, f"{words}: {done.err}"
