@@ -29,6 +29,9 @@ FORMS = {
     "strategy": (re.compile("SPOT|STANDARD"), "SPOT or STANDARD"),
     "github": (re.compile(r"[\w.-]+/[\w.-]+"), "OWNER/REPOSITORY"),
     "budget.account": (re.compile(r"[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}"), "a billing account: 012345-6789AB-CDEF01"),
+    "serve.name": (re.compile(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?"), "lower-case letters, digits and hyphens"),
+    "sql.instance": (re.compile(r"[a-z]([a-z0-9-]{0,96}[a-z0-9])?"), "lower-case letters, digits and hyphens"),
+    "database_secret": (re.compile(r"[\w-]{1,255}"), "a secret's name: letters, digits, hyphens and underscores"),
     "serve.model": (re.compile(r"[^/\s,'\"].*"), "an exported folder within the bucket, without gs:// and its name"),
     "workers": (
         re.compile(r"[2-9]|[1-9]\d+"),

@@ -146,15 +146,11 @@ class Google:
             FailureError: it failed, or takes longer than half an hour.
         """
         began = time.monotonic()
-        is_sql = answer.get("kind") == "sql#operation"
         while _is_under_way(answer):
             if time.monotonic() - began > LONGEST_OPERATION_S:
                 raise FailureError(f"{request.say}: still under way after {LONGEST_OPERATION_S / 60:.0f} minutes.")
             time.sleep(self.pause_s)
-            name = f"projects/{self.project}/operations/{answer['name']}" if is_sql else answer["name"]
-            parts = urlsplit(request.url)
-            url = urlunsplit((parts.scheme, parts.netloc, f"/{parts.path.split('/')[1]}/{name}", "", ""))
-            answer = self.send(Request(request.say, "GET", url))
+            answer = self.send(Request(request.say, "GET", operation_url(request.url, answer, self.project)))
         if error := answer.get("error"):
             raise FailureError(f"{request.say}: {shown(error.get('message') or json.dumps(error))}.")
         response = answer.get("response", answer)
@@ -238,6 +234,14 @@ class Google:
                 f"--member={self.member} --role={role}"
             )
         return f"Grant it: gcloud projects add-iam-policy-binding {self.project} --member={self.member} --role={role}"
+
+
+def operation_url(url: str, operation: dict[str, Any], project: str) -> str:
+    """Where an operation that a request to ``url`` began is asked after."""
+    parts, name = urlsplit(url), operation["name"]
+    if operation.get("kind") == "sql#operation":
+        name = f"projects/{project}/operations/{name}"
+    return urlunsplit((parts.scheme, parts.netloc, f"/{parts.path.split('/')[1]}/{name}", "", ""))
 
 
 def _is_under_way(answer: dict[str, Any]) -> bool:

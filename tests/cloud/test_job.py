@@ -26,6 +26,7 @@ from tests.cloud.conftest import Emulator, FakeGoogle, QuietServer, Reply
 from tests.conftest import Run
 
 pytest.importorskip("gcp_storage_emulator", reason="needs the extra 'dev'")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="jobs run in images of Linux")
 QUICK = ["train", "--cfg", "job"]  # a command that ends well and writes nothing
 
 

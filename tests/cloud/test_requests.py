@@ -1,5 +1,6 @@
 """What docker/gcp sends, against what Google publishes of its APIs, and who is given which right."""
 
+import importlib
 import json
 import os
 import re
@@ -88,6 +89,10 @@ def test_cloudbuild_yaml_is_a_build_by_itself() -> None:
 
     body = yaml.safe_load((TOOL.parent / "cloudbuild.yaml").read_text())
     assert problems(body, {"$ref": "Build"}, document("cloudbuild")["schemas"]) == []
+    for step in body["steps"]:
+        if step.get("entrypoint") == "bash":  # as Cloud Build hands it over, where $$ is a dollar
+            script = step["args"][-1].replace("$$", "$").replace("${_", "${")
+            assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0, step["id"]
     ids = [step["id"] for step in body["steps"]]
     assert ids.index("test") < ids.index("push")  # what fails its test is not pushed
 
@@ -255,3 +260,21 @@ def test_the_guides_commands_are_understood() -> None:
         words = [command, *name, *(quoted or word).split(), "--dry-run"]
         done = tool(*words, LANDUSE_CLOUD_PROJECT="my-project")
         assert done.status == 0, f"{words}: {done.err}"
+
+
+OPERATIONS = {
+    "https://serviceusage.googleapis.com/v1/projects/p/services:batchEnable": "operations/acat.p2-1",
+    "https://artifactregistry.googleapis.com/v1/projects/p/locations/l/repositories": "projects/p/locations/l/operations/o",
+    "https://iam.googleapis.com/v1/projects/p/locations/global/workloadIdentityPools": (
+        "projects/1/locations/global/workloadIdentityPools/w/operations/o"
+    ),
+    "https://run.googleapis.com/v2/projects/p/locations/l/services/s": "projects/p/locations/l/operations/o",
+    "https://sqladmin.googleapis.com/v1/projects/p/instances": "o",
+}
+
+
+@pytest.mark.parametrize("url", OPERATIONS)
+def test_operations_are_asked_after_where_they_are(url: str) -> None:
+    operation = {"name": OPERATIONS[url]} | ({"kind": "sql#operation"} if "sqladmin" in url else {})
+    asked = importlib.import_module("google_api").operation_url(url, operation, "p")
+    assert method_of("GET", asked)[1]["id"].endswith(".operations.get")
