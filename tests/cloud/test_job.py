@@ -19,10 +19,11 @@ import requests
 from safetensors.numpy import load_file
 
 from landuse.cloud import bucket as bucket_module
+from landuse.cloud import remote
 from landuse.cloud.bucket import Bucket
 from landuse.cloud.job import Copier, main, read_secret, worker_folder
 from landuse.errors import FailureError, UserError
-from tests.cloud.conftest import Emulator, FakeGoogle, QuietServer, Reply
+from tests.cloud.conftest import TOKEN, Emulator, FakeGoogle, QuietServer, Reply
 from tests.conftest import Run
 
 pytest.importorskip("gcp_storage_emulator", reason="needs the extra 'dev'")
@@ -235,12 +236,13 @@ def test_a_failing_copy_is_told_by_the_status(
     relay = Relay(emulator.url)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", relay.url)
     written(tmp_path / "outputs", kept=b"x")
-    started = job(tmp_path, results, *QUICK, every="60")
+    started = job(tmp_path, results, *QUICK)
     while not relay.seen:  # it has asked what there is
         time.sleep(0.02)
-    relay.statuses = [404] * 50  # as if the bucket were gone
+    relay.statuses = [404] * 500  # as if the bucket were gone
     _, said = started.communicate(timeout=60)
     relay.server.shutdown()
+    assert "warning: results are not copied for now, and the command goes on" in said
     assert started.returncode == 1 and "1 files did not arrive" in said and "kept" in said and "no bucket" in said
 
 
@@ -314,13 +316,32 @@ def test_stopped_and_killed_it_ends_with_the_same_weights(
     assert measured(tmp_path / "fourth" / run.relative_to("outputs")) == measured(run)
 
 
-def test_a_secret_comes_from_its_service(google: FakeGoogle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    monkeypatch.delenv("NO_GCE_CHECK", raising=False)
+@pytest.fixture
+def machine(google: FakeGoogle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGoogle:
+    """A machine with an account of its own, told by a metadata server, as those of a job are."""
+    for variable in ("GOOGLE_APPLICATION_CREDENTIALS", "NO_GCE_CHECK", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("GCE_METADATA_HOST", google.host)
     monkeypatch.setenv("LANDUSE_CLOUD_ENDPOINT", google.url)
+    monkeypatch.setattr(remote, "GOOGLE", google.url)
+    return google
+
+
+def test_a_job_asks_as_its_machine(machine: FakeGoogle) -> None:
+    bucket = Bucket("gs://my-bucket/run", patience_s=1.5)
+    machine.replies["list"] = Reply(body={"items": [{"name": "run/a", "size": "3"}]})
+    assert bucket.sizes() == bucket.sizes() == {"a": 3}
+    paths = [path.rpartition("/")[2] for path, _, _ in machine.seen]
+    assert paths.count("token") == 1 and machine.seen[-1][1]["authorization"] == f"Bearer {TOKEN}"
+    machine.replies["list"] = Reply(401, {"error": {"code": 401, "message": "Invalid Credentials"}})
+    with pytest.raises(FailureError, match="401"):
+        bucket.sizes()
+    assert [path.rpartition("/")[2] for path, _, _ in machine.seen].count("token") > 1  # a token may have run out
+
+
+def test_a_secret_comes_from_its_service(machine: FakeGoogle, monkeypatch: pytest.MonkeyPatch) -> None:
+    google = machine
     value = base64.b64encode(b"postgresql://me:secret@host/db").decode()
     google.replies["latest:access"] = Reply(body={"payload": {"data": value}})
     assert read_secret("projects/p/secrets/url/versions/latest") == "postgresql://me:secret@host/db"

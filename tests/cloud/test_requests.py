@@ -264,7 +264,9 @@ def test_the_guides_commands_are_understood() -> None:
 
 OPERATIONS = {
     "https://serviceusage.googleapis.com/v1/projects/p/services:batchEnable": "operations/acat.p2-1",
-    "https://artifactregistry.googleapis.com/v1/projects/p/locations/l/repositories": "projects/p/locations/l/operations/o",
+    "https://artifactregistry.googleapis.com/v1/projects/p/locations/l/repositories": (
+        "projects/p/locations/l/operations/o"
+    ),
     "https://iam.googleapis.com/v1/projects/p/locations/global/workloadIdentityPools": (
         "projects/1/locations/global/workloadIdentityPools/w/operations/o"
     ),
