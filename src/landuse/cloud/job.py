@@ -119,20 +119,22 @@ def run(line: list[str], copier: Copier, every_s: float, environment: dict[str, 
     SIGTERM and SIGINT go to the command, which writes a checkpoint and leaves; what it wrote is copied after that.
     """
     child: subprocess.Popen[bytes] | None = None
-    received: list[int] = []
+    waiting: list[int] = []  # signals that came before there was a child to tell
 
-    def forward(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        if child is not None and child.poll() is None:
-            child.send_signal(number)
+    def hand_on() -> None:
+        while child is not None and waiting:
+            child.send_signal(waiting.pop(0))
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
+    def receive(number: int, _frame: FrameType | None) -> None:
+        waiting.append(number)
+        hand_on()
+
+    for known in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(known, receive)
     command = [sys.executable, "-m", f"landuse.{line[0]}", *line[1:]]
     # A session of its own: Ctrl-C in a terminal reaches both, and the command would take a second one for impatience.
     child = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
-    for number in received:  # before there was a child to tell
-        child.send_signal(number)
+    hand_on()
     done = threading.Event()
     copier.bucket.patience_s = WHILE_RUNNING_S
     thread = threading.Thread(target=_keep_copying, args=(copier, every_s, done), daemon=True)
