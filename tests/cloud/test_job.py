@@ -24,6 +24,7 @@ from landuse.cloud.bucket import Bucket
 from landuse.cloud.job import Copier, main, read_secret, worker_folder
 from landuse.errors import FailureError, UserError
 from tests.cloud.conftest import TOKEN, Emulator, FakeGoogle, QuietServer, Reply
+from tests.cloud.script import PROJECT, tool
 from tests.conftest import Run
 
 pytest.importorskip("gcp_storage_emulator", reason="needs the extra 'dev'")
@@ -276,7 +277,12 @@ def test_stopped_and_killed_it_ends_with_the_same_weights(
 ) -> None:
     """First as a spot machine is taken away, with SIGTERM, then without a word; each time on a fresh disk."""
     long = [word for word in tiny if not word.startswith("trainer.epochs")]
-    words = [*long, "trainer.epochs=40", "run_name=a", "trainer.resume=auto"]
+    shown = tool("train", PROJECT, "cloud.name=a", *long, "trainer.epochs=40", "--dry-run").out
+    [pool] = json.loads(shown[shown.index("{") :])["jobSpec"]["workerPoolSpecs"]
+    arguments = pool["containerSpec"]["args"]  # what Vertex AI would run
+    assert pool["containerSpec"]["command"] == ["python", "-m", "landuse.cloud.job"]
+    name, *words = arguments[arguments.index("--") + 1 :]
+    assert name == "train"
     bucket = Bucket(results)
 
     def epochs() -> int:
