@@ -22,7 +22,7 @@ COMMANDS = {
     "track": "send a run to W&B",
     "params": "write DVC's params.yaml",
 }
-# A command and overrides that go before the typed ones: of a command line that names the same command, or begins with an
+# A command and overrides that go before the typed ones, of a command line that names the same command or begins with an
 # override. Images set it, so that `docker run IMAGE model=cnn` trains.
 DEFAULT = "LANDUSE_COMMAND"
 EXIT_USER_ERROR = 2

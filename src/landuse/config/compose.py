@@ -49,12 +49,19 @@ def from_tree(tree: dict[Any, Any]) -> Config:
     for key in _unknown_keys(tree, Config, model_class):
         raise UserError(unknown_key(key, model_class))
     try:
-        config = OmegaConf.merge(OmegaConf.structured(Config), {"model": OmegaConf.structured(model_class)}, tree)
-        result = OmegaConf.to_object(config)
+        result = OmegaConf.to_object(OmegaConf.merge(_schema(model_class), tree))
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(result, Config)
     return result
+
+
+@functools.cache
+def _schema(model_class: type[ModelConfig]) -> DictConfig:
+    """What a tree is merged into; to make it takes as long as the merging, and trials of a sweep share a process."""
+    schema = OmegaConf.merge(OmegaConf.structured(Config), {"model": OmegaConf.structured(model_class)})
+    assert isinstance(schema, DictConfig)
+    return schema
 
 
 PRESENT = ("data.home", "outputs", "variant", "input", "export", "predict", "serve", "drift")
