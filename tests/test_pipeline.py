@@ -112,6 +112,7 @@ def test_another_model(checkout: Checkout) -> None:
     assert all(title in Path(page).read_text() for title in ("Loss", "Validation accuracy", "Confusion"))
 
 
+@pytest.mark.slow
 def test_other_data(checkout: Checkout) -> None:
     checkout.edit(data={"image_size": 32, "synthetic": {"images_per_class": 6}})
     assert checkout.repro() == STAGES

@@ -58,7 +58,9 @@ def check_a_sweep(where: Path, launcher: str, tiny: list[str]) -> None:
         assert provenance["hardware"]["num_threads"] == len(share_of_cores(0, 2))
 
 
-@pytest.mark.parametrize(("launcher", "extra"), [("joblib", "joblib"), ("submitit_local", "slurm")])
+@pytest.mark.parametrize(
+    ("launcher", "extra"), [("joblib", "joblib"), pytest.param("submitit_local", "slurm", marks=pytest.mark.slow)]
+)
 def test_trials_in_processes_of_a_launcher(tmp_path: Path, tiny: list[str], launcher: str, extra: str) -> None:
     require(launcher.partition("_")[0], extra)
     check_a_sweep(tmp_path, launcher, tiny)

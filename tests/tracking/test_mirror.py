@@ -95,6 +95,7 @@ def test_a_run_that_goes_on_logs_no_epoch_twice(command: Run, tiny: list[str], s
     assert epochs(server) == list(range(len(so_far) + 2)) and run["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_the_best_of_a_name_keeps_its_alias(command: Run, run: Path, server: Server) -> None:
     summary = load(run / "summary.json")
     for number, accuracy in enumerate((0.8, 0.7, 0.9, 0.9)):  # equal is not better
@@ -174,6 +175,7 @@ def name(command: Run, run: Path, server: Server) -> str:
     return "wandb:someone/landuse/folder_cnn:best"
 
 
+@pytest.mark.slow
 def test_a_model_by_its_name(command: Run, tiny: list[str], server: Server, name: str, tmp_path: Path) -> None:
     assert command("evaluate").status == 0
     done = command("evaluate", f"run={name}")
@@ -203,6 +205,7 @@ def test_a_model_that_is_gone_is_not_taken_from_what_was_kept(command: Run, serv
     assert done.status == 2 and "cannot be had from W&B" in done.err
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_send_one_run(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     process = start(tmp_path, *tiny, ONLINE)
     wait_until(lambda: server.runs and len(epochs(server)) >= 1)
