@@ -125,7 +125,9 @@ def load(path: Path, num_classes: int | None = None, num_features: int | None = 
     """Read a reference and check all of it.
 
     Args:
-        num_classes, num_features: of the model that it belongs to, where they are known.
+        path: the file.
+        num_classes: of the model that it belongs to, where it is known.
+        num_features: likewise.
 
     Raises:
         UserError: there is none, it is damaged or contradicts itself, or it belongs to another model.

@@ -116,7 +116,8 @@ def move_pixels(images: Tensor, down: Tensor, right: Tensor, symmetries: Tensor)
 
     Args:
         images: (N, S, S, 3) of any type.
-        down, right: (N,) int64 on the same device, by how many pixels the view moves; less than S in size.
+        down: (N,) int64 on the same device, by how many pixels the view moves; less than S in size.
+        right: (N,) likewise.
         symmetries: (N,) likewise.
 
     Returns:

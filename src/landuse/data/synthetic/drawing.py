@@ -218,8 +218,10 @@ class Tiling:
 
     Args:
         dice: Source of the numbers that tell the cells apart.
-        u, v: Local coordinates (n, n) of the pixels.
-        pitch_u, pitch_v: Size of a cell.
+        u: Local coordinates (n, n) of the pixels, along the first axis.
+        v: Along the second.
+        pitch_u: Size of a cell along the first axis.
+        pitch_v: Along the second.
 
     Attributes:
         u, v: Coordinates (n, n) from the middle of the cell a pixel lies in.
