@@ -1,4 +1,4 @@
-"""Draw docs/images/predictions.jpg, test scenes with what a run's model says of each: python docs/predictions_sheet.py RUN
+"""Draw docs/images/predictions.jpg, test scenes with what a model says of each: python docs/predictions_sheet.py RUN
 
 RUN is the folder of a training on the embedded dataset that was evaluated. Of each class the first test image is shown,
 right or wrong, and then further ones that are wrong: nothing is chosen for its looks.
@@ -27,7 +27,7 @@ def chosen(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def sheet(rows: list[dict[str, str]], seed: int = 0) -> Image.Image:
     """The scenes with prediction and confidence; where it is wrong, the truth below."""
     image = Image.new("RGB", (COLUMNS * (SCENE + GAP) - GAP, ROWS * (SCENE + LABEL)), "white")
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(15)
     for i, row in enumerate(rows):
         name, _, file = row["path"].partition("/")
         left, top = i % COLUMNS * (SCENE + GAP), i // COLUMNS * (SCENE + LABEL)
@@ -37,7 +37,7 @@ def sheet(rows: list[dict[str, str]], seed: int = 0) -> Image.Image:
         text = f"{row['prediction']} {float(row['confidence']):.0%}"
         draw.text((left + 2, top + SCENE + 1), text, fill=RIGHT if is_right else WRONG, font=font)
         if not is_right:
-            draw.text((left + 2, top + SCENE + 16), f"is {row['label']}", fill="#555555", font=font)
+            draw.text((left + 2, top + SCENE + 18), f"is {row['label']}", fill="#555555", font=font)
     return image
 
 
