@@ -14,7 +14,7 @@ LOCKED := cloud dev docs export joblib postgres serve slurm
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate sweep repro test coverage test-all lint format lock image-locks images clean
+.PHONY: help setup train evaluate sweep repro test coverage test-all lint format docs docs-serve lock image-locks images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1 \t\2/' | column -t -s "$$(printf '\t')"
@@ -60,6 +60,13 @@ format: setup ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1 # an advertisement
+docs: setup ## build the documentation as a site, into site/; a broken link or anchor ends it
+	$(PYTHON) -m mkdocs build --strict $(ARGS)
+
+docs-serve: setup ## show that site on http://127.0.0.1:8000 and build it anew as you write (ARGS="--dev-addr HOST:PORT")
+	$(PYTHON) -m mkdocs serve $(ARGS)
+
 # All extras but ray and benchmark, which are large and which few have a use for; then what of it is in which image.
 COMPILE = PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --prerelease=if-necessary-or-explicit --quiet
@@ -89,7 +96,7 @@ image-%:
 	$(DOCKER) build -f docker/$*.Dockerfile -t landuse-$* --build-arg GIT_COMMIT=$(COMMIT) $(BUILD_ARGS) .
 
 clean: ## remove .venv, caches and build products; data/ and outputs/ stay
-	rm -rf $(VENV) build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # Google Cloud, docs/google-cloud.md: settings are cloud.KEY=VALUE in ARGS, and --dry-run there shows what would be sent.
