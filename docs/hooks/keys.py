@@ -90,10 +90,12 @@ def _type(annotation: str) -> str:
     literal = re.fullmatch(r"Literal\[(.+)\]", annotation)
     if literal:
         return " or ".join(f"`{choice}`" for choice in ast.literal_eval(f"[{literal[1]}]"))
-    words = {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "None": "null"}
-    parts = [re.sub(r"list\[(\w+)\]", r"list of \1", part) for part in annotation.split(" | ")]
-    parts = ["mapping" if part.startswith("dict") else part for part in parts]
-    return " or ".join(re.sub(r"\w+", lambda word: words.get(word[0], word[0]), part) for part in parts)
+    words = {
+        "str": "text", "int": "integer", "float": "number", "bool": "true or false", "None": "null",
+        "list[str]": "list of texts", "list[int]": "list of integers", "list[float]": "list of numbers",
+        "dict[str, Any]": "mapping",
+    }  # fmt: skip
+    return " or ".join(words.get(part, part) for part in annotation.split(" | "))
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
@@ -122,12 +124,13 @@ def _table(prefix: str, keys: list[Key], variant: str = "") -> Iterator[str]:
     plain = [key for key in keys if key.default is not dataclasses.MISSING]
     if not plain:
         return
-    yield from ["| key | type | default | meaning |", "|---|---|---|---|"]
+    yield from ['<div class="keys" markdown>', "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key in plain:
         name = f"{prefix}{key.name}"
         anchor = f"{name}.{variant}" if variant else name
         link = f"[`{name}`](#{anchor}){{ #{anchor} }}"
         yield f"| {link} | {key.type} | `{as_yaml(key.default)}` | {escaped(key.meaning)} |"
+    yield from ["", "</div>"]
 
 
 def _choices(group: str) -> Iterator[str]:
