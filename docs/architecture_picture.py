@@ -61,10 +61,10 @@ def chain(middle: int, first: int, step: int, width: int, names: list[str]) -> l
     return boxes + [arrow((x + width // 2, middle), (x + step - width // 2 - 1, middle)) for x in centres[:-1]]
 
 
-def picture() -> str:
-    """The SVG."""
+def upper() -> list[str]:
+    """From the configuration to a trained model."""
     batches, step, middle = 280, 840, 252
-    parts = [
+    return [
         lane(
             16,
             56,
@@ -91,6 +91,12 @@ def picture() -> str:
         box(1034, 282, 228, "model/", is_file=True),
         arrow((892, 246), (919, 226)),
         arrow((892, 258), (919, 278)),
+    ]
+
+
+def lower() -> list[str]:
+    """From a trained model to what is made of it."""
+    return [
         lane(346, 76, "judging", "evaluation", ["opens the", "test split"], width=560),
         box(236, 384, 104, "evaluate"),
         arrow((288, 384), (319, 384)),
@@ -115,10 +121,14 @@ def picture() -> str:
             )
         ),
     ]
+
+
+def picture() -> str:
+    """The SVG."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="Packages of landuse and how data flow through them"><style>{STYLE}</style><defs>{HEAD}</defs>'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="12" fill="#fbfcfc"/>' + "\n".join(parts) + "</svg>\n"
+        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="12" fill="#fbfcfc"/>' + "\n".join(upper() + lower()) + "</svg>\n"
     )
 
 

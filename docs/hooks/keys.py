@@ -56,7 +56,7 @@ def own_keys(node: type) -> list[Key]:
     return [key for key in read_keys(node) if key.name in node.__annotations__]
 
 
-def read_keys(node: type) -> list[Key]:
+def read_keys(node: Any) -> list[Key]:
     """All fields of a dataclass, with the comments of the line that declares each."""
     comments: dict[str, tuple[str, str]] = {}
     for base in reversed(node.__mro__[:-1]):
@@ -76,7 +76,7 @@ def _declared(class_name: str) -> dict[str, tuple[str, str]]:
     found = {}
     for node in class_.body:
         if isinstance(node, ast.AnnAssign):
-            comment = rows[node.end_lineno - 1][node.end_col_offset :].partition("# ")[2]  # type: ignore[index, operator]
+            comment = rows[node.end_lineno - 1][node.end_col_offset :].partition("# ")[2]  # type: ignore[operator]
             for row in rows[node.end_lineno :]:  # a comment that goes on below
                 if not row.lstrip().startswith("# "):
                     break
@@ -109,7 +109,7 @@ def as_yaml(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=1000).strip().removesuffix("\n...").strip()
 
 
-def _group(name: str, node: type) -> Iterator[str]:
+def _group(name: str, node: Any) -> Iterator[str]:
     yield from ["", f"## {name}", "", _doc(node), ""]
     if (CONF / name).is_dir():
         yield from [f"Choices of `{name}=`:", "", *_choices(name), ""]
@@ -141,7 +141,7 @@ def _choices(group: str) -> Iterator[str]:
         yield f"* `{path.stem}`" + (f" – {escaped(sentence.rstrip('.'))}" if sentence else "")
 
 
-def _doc(node: type) -> str:
+def _doc(node: Any) -> str:
     return re.sub(r"``([^`]+)``", r"`\1`", " ".join((node.__doc__ or "").split()))
 
 
