@@ -6,6 +6,7 @@ Nothing here imports torch; a job imports it in its own body, after the configur
 import atexit
 import contextlib
 import errno
+import io
 import os
 import shlex
 import signal
@@ -111,7 +112,7 @@ def run_command(command: str, job: Job) -> None:
     drift, a variant that was refused). 2: the user's mistake, in one or two sentences. 130, 143: interrupted by Ctrl-C
     or SIGTERM.
     """
-    _open_closed_streams()
+    _prepare_streams()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
     arguments = [hide_password(argument) for argument in sys.argv[1:]]
@@ -213,14 +214,22 @@ def _problem_at_start(error: Exception, arguments: list[str]) -> str | None:
 def _write_error(folder: Path) -> None:
     """Keep the traceback of a job of several, which nobody would see otherwise."""
     with contextlib.suppress(OSError):
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+        (folder / "error.txt").write_text(
+            traceback.format_exc(), encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
 
 
-def _open_closed_streams() -> None:
-    """A standard stream that the caller closed (``2>&-``) is None in Python, which libraries do not expect."""
+def _prepare_streams() -> None:
+    """Make the standard streams take whatever is written.
+
+    One that the caller closed (``2>&-``) is None in Python, which libraries do not expect. And a stdout that knows few
+    characters, as that of Windows' consoles, raises at the others: like stderr it gets them as escapes.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (for the rest of the process)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _problem_of_place(error: BaseException | None, command: str) -> str | None:

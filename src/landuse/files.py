@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,29 @@ from landuse.errors import UserError
 
 MAX_YAML = 100_000  # characters
 MAX_DEPTH = 20  # of mappings and lists in what a run folder holds
+RENAMES_ARE_HELD_UP = os.name == "nt"  # while anybody, a virus scanner for example, has one of the two names open
+RENAME_WITHIN_S, RENAME_AGAIN_S = 3.0, 0.05
 
 log = logging.getLogger(__name__)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file or folder its final name; a file takes the place of one of that name.
+
+    Windows refuses that while somebody reads either of them, which passes in a moment: there it is tried again.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    until = time.monotonic() + RENAME_WITHIN_S
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if not RENAMES_ARE_HELD_UP or time.monotonic() > until:
+                raise
+            time.sleep(RENAME_AGAIN_S)
 
 
 @contextmanager
@@ -30,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # without it, a power cut can leave the new name on empty content
-        temporary.replace(path)
+        rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -143,7 +165,7 @@ def write_json(path: Path, content: object) -> None:
     with replacing(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         # What stands for bytes of a file name that are no UTF-8 becomes an escape, as JSON has them.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(text, encoding="utf-8", newline="\n", errors="backslashreplace")
 
 
 def settle(folder: Path) -> None:

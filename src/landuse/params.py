@@ -37,7 +37,7 @@ def params(config: Config, call: Invocation) -> None:
     validate(config)
     logs.to_stderr(config.log)
     with replacing(FILE) as temporary:
-        temporary.write_text(text(config), encoding="utf-8")
+        temporary.write_text(text(config), encoding="utf-8", newline="\n")
     log.info("%s written", FILE)
 
 

@@ -20,11 +20,12 @@ from filelock import FileLock, Timeout
 
 from landuse.config.schema import Config
 from landuse.errors import UserError
-from landuse.files import parse_yaml, read_text, replacing
+from landuse.files import parse_yaml, read_text, rename, replacing
 
 log = logging.getLogger(__name__)
 
 LATEST = "latest"
+LONGEST_POINTER = 10_000  # bytes
 LARGEST_CONFIG = LARGEST_SUMMARY = 1_000_000  # bytes
 WHERE_NOT_WHAT = (
     "run", "outputs", "variant", "input", "tracking.", "evaluation.", "export.", "predict.", "serve.", "drift.",
@@ -159,7 +160,9 @@ def create(folder: Path, config: Config) -> None:
 def write_config(path: Path, config: Config) -> None:
     """The resolved configuration as YAML, keys in the order of the schema."""
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        temporary.write_text(
+            yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True), encoding="utf-8", newline="\n"
+        )
 
 
 def to_tree(config: Config) -> dict[str, Any]:
@@ -201,16 +204,35 @@ def require_own_figures(folder: Path) -> None:
 
 
 def point_latest(outputs: Path, folder: Path) -> None:
-    """Make ``<outputs>/latest`` point at a run folder, in one step."""
+    """Make ``<outputs>/latest`` point at a run folder, in one step.
+
+    It is a link; where the system grants none, as Windows does without its developer mode, a file that holds the path.
+    """
     latest = outputs / LATEST
     temporary = outputs / f".{LATEST}.{os.getpid()}"
     outputs.mkdir(parents=True, exist_ok=True)
+    target = _relative(folder.resolve(), outputs.resolve())
     try:
-        temporary.symlink_to(_relative(folder.resolve(), outputs.resolve()), target_is_directory=True)
-        temporary.replace(latest)
-    except OSError:  # Windows without the right to make links, or a real folder of that name
+        try:
+            temporary.symlink_to(target, target_is_directory=True)
+        except (OSError, NotImplementedError):
+            temporary.write_text(f"{target.as_posix()}\n", encoding="utf-8", errors="surrogateescape", newline="\n")
+        if os.name == "nt" and latest.is_symlink():  # Windows puts nothing in the place of a link to a folder
+            latest.unlink()
+        rename(temporary, latest)
+    except OSError:  # a real folder of that name
         temporary.unlink(missing_ok=True)
         log.warning("%s could not be made to point at %s; give run=%s to the other commands.", latest, folder, folder)
+
+
+def _pointed_at(latest: Path) -> Path:
+    """What :func:`point_latest` made it point at; itself, where it is a folder or not there."""
+    if not latest.is_file():
+        return latest
+    try:
+        return latest.parent / read_text(latest, LONGEST_POINTER).rstrip("\n")
+    except (OSError, ValueError):
+        return latest
 
 
 def _relative(path: Path, start: Path) -> Path:
@@ -232,7 +254,7 @@ def find(run: str | None, outputs: Path, timeout_s: float = 60.0) -> Path:
         UserError: there is none.
     """
     if run is None:
-        folder = outputs / LATEST
+        folder = _pointed_at(outputs / LATEST)
         if not folder.exists():
             raise UserError(f"There is no run at {folder} yet: train first (python -m landuse.train) or give run=PATH.")
         return folder.resolve()
@@ -240,7 +262,7 @@ def find(run: str | None, outputs: Path, timeout_s: float = 60.0) -> Path:
         from landuse.tracking.artifacts import fetch
 
         return fetch(run, outputs, timeout_s)
-    path = Path(run)
+    path = _pointed_at(Path(run)) if Path(run).name == LATEST else Path(run)
     folder = path.parent if path.suffix == ".safetensors" and path.is_file() else path
     if not folder.is_dir():
         raise UserError(

@@ -1,11 +1,14 @@
 """Where the configuration's files are, and which folders a run may be put into."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from landuse.errors import UserError
 
+IS_WINDOWS = os.name == "nt"
+WINDOWS_DEVICES = r"con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$"
 LONGEST_NAME = 200  # bytes; file systems take 255, and some files carry a name with something added
 
 
@@ -17,8 +20,18 @@ def config_dir() -> Path:
 
 
 def recipes() -> list[str]:
-    """The names of the sweeps that ``+sweeps=`` can choose without a ``--config-dir``."""
-    return sorted(path.stem for path in (config_dir() / "sweeps").glob("*.yaml"))
+    """The names of the sweeps that ``+sweeps=`` can choose without a ``--config-dir``.
+
+    Raises:
+        UserError: the checkout has a file in place of the link to them.
+    """
+    folder = config_dir() / "sweeps"
+    if folder.is_file():  # what git writes for a link where the system grants none
+        raise UserError(
+            f"{folder} should be a link to the folder {folder.read_text(encoding='utf-8').strip()}: allow links (on "
+            "Windows by its developer mode), then git config core.symlinks true and git checkout conf/sweeps."
+        )
+    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def run_folder(outputs: str, command: str, *names: str) -> str:
@@ -46,5 +59,13 @@ def name_problems(outputs: str, **names: str) -> Iterator[str]:
     for key, name in names.items():
         if name in (".", "..") or not re.fullmatch(r"[^/\\\x00-\x1f]+", name):
             yield f"{key}={name[:60]}: names one folder below outputs and may be neither empty nor a path."
+        elif IS_WINDOWS and not is_windows_name(name):
+            yield f"{key}={name[:60]}: is no name that Windows takes for a folder; give another {key}=NAME."
         elif len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
             yield f"{key}={name[:60]}...: is too long ({len(name)} characters); give a shorter {key}=NAME."
+
+
+def is_windows_name(name: str) -> bool:
+    """Whether Windows takes it for a file or folder: no special characters, no device, no dot or space at its end."""
+    is_device = re.fullmatch(WINDOWS_DEVICES, name.partition(".")[0].rstrip(), re.IGNORECASE)
+    return not (is_device or re.search(r'[<>:"|?*]|[. ]$', name))

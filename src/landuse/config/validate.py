@@ -7,7 +7,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import urlparse
 
@@ -177,7 +177,9 @@ def _archive(data: DataConfig) -> Iterator[str]:
 
 def _address(key: str, url: str) -> Iterator[str]:
     scheme, name = url.partition(":")[0], f"{key}={shown(url)}"
-    if ":" not in url:
+    if re.match(r"[A-Za-z]:[\\/]", url):
+        yield f"{name} is a path: write {PureWindowsPath(url).as_uri()}"
+    elif ":" not in url:
         yield f"{name} is a path: write {Path(url).absolute().as_uri()}"
     elif not _is_url(url):
         yield f"{name}: is no well-formed address (write special characters as %20 and so on)."

@@ -211,7 +211,7 @@ def _check_whole(path: Path) -> None:
 def _trust(sha256: str, config: ArchiveConfig, home: Path) -> None:
     record = _record(config, home)
     with replacing(record) as temporary:
-        temporary.write_text(f"{sha256}  {_target(config, home).name}\n", encoding="utf-8")
+        temporary.write_text(f"{sha256}  {_target(config, home).name}\n", encoding="utf-8", newline="\n")
     log.warning(
         "%s has no checksum that is known beforehand. That of this content is kept in %s, and others are refused from "
         "now on; to have the same content elsewhere, give data.archive.sha256=%s",

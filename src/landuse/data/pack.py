@@ -45,7 +45,7 @@ from landuse.data.sources import Source, archive_identity, class_of, open_source
 from landuse.data.split import SPLITS, Split
 from landuse.data.workers import num_workers, require_main_guard
 from landuse.errors import UserError
-from landuse.files import locked, made, settle, write_json
+from landuse.files import locked, made, rename, settle, write_json
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +274,7 @@ def _build(packs: Path, source: Source, config: DataConfig) -> Path:
         if not (folder / "pack.json").is_file():  # there already when files were touched and not changed
             settle(temporary)
             shutil.rmtree(folder, ignore_errors=True)  # of a pack that was not removed whole
-            temporary.rename(folder)
+            rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     log.info("packed in %.1f s: %s", time.perf_counter() - started, folder)

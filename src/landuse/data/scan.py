@@ -9,13 +9,12 @@ import hashlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -182,12 +181,13 @@ def _executor(source: Source, size_px: int, folder: Path) -> Iterator[Executor]:
 
 def _start_process(source: Source, size_px: int, folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it
-    threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _start(source, size_px, folder)
 
 
-def _end_with_the_parent(parent: int) -> None:
+def _end_with_the_parent() -> None:
     """A parent killed outright cannot stop its workers: they notice and leave."""
-    while os.getppid() == parent:
-        time.sleep(1)
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)

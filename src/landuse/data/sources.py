@@ -6,6 +6,7 @@ An archive is read in place and never unpacked, so nothing in it can write outsi
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -118,6 +119,11 @@ class FolderSource(Source):
             home: where the identity of an unchanged folder is remembered.
         """
         names = [name for name in files_below(root) if is_image(name)]
+        if sys.getfilesystemencoding() != "utf-8" and not all(map(str.isascii, names)):
+            raise UserError(
+                f"data.root={root}: file names have other letters than Python is told to read here "
+                f"({sys.getfilesystemencoding()}): set PYTHONUTF8=1."
+            )
         self.paths, prefix = _class_tree(names, f"data.root={root}", lambda folder: f"data.root={root / folder}")
         self._root, self._home, self._value_range = root / prefix, home, value_range
         _warn_of_empty_classes(self._root, {class_of(path) for path in self.paths})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from landuse.config.validate_service import VARIANTS
 from landuse.errors import UserError
-from landuse.files import settle
+from landuse.files import rename, settle
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ def publish(new: Path, target: Path) -> None:
     if target.is_symlink() or target.is_file():
         target.unlink()
     elif target.exists():
-        target.rename(old)
-    new.rename(target)
+        rename(target, old)
+    rename(new, target)
     remove(old)
 
 
@@ -96,6 +96,6 @@ def _recover(folder: Path) -> None:
         known = is_of_triton or name in VARIANTS
         if known and old.is_dir() and not old.is_symlink() and not target.exists():
             target.parent.mkdir(exist_ok=True)
-            old.rename(target)
+            rename(old, target)
         else:
             remove(old)

@@ -63,7 +63,9 @@ def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> str:
     write_json(folder / as_json, {**facts, "variants": [_plain(row) for row in rows]})
     text = _markdown(rows)
     with replacing(folder / as_markdown) as temporary:
-        temporary.write_text(f"# Variants of {facts['run']}\n\n{text}\n\n{_explained(facts)}\n", encoding="utf-8")
+        temporary.write_text(
+            f"# Variants of {facts['run']}\n\n{text}\n\n{_explained(facts)}\n", encoding="utf-8", newline="\n"
+        )
     return text
 
 

@@ -32,8 +32,8 @@ def write_model(export: Path, engine: Engine, name: str) -> Path:
         except OSError:  # a file system without hard links
             shutil.copyfile(graph, copy)
         labels = [" ".join(label.split()) for label in engine.model.classes]  # one a line
-        (new / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-        (new / "config.pbtxt").write_text(_config(name, engine), encoding="utf-8")
+        (new / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8", newline="\n")
+        (new / "config.pbtxt").write_text(_config(name, engine), encoding="utf-8", newline="\n")
         publish(new, target)
     return target
 

@@ -22,5 +22,5 @@ def write_page(path: Path, text: str) -> Path:
     """Write a page, which replaces an older one at once."""
     with replacing(path) as temporary:
         # replace: a lone surrogate, which JSON can express and UTF-8 cannot, must not cost the whole page.
-        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.write_text(text, encoding="utf-8", newline="\n", errors="replace")
     return path

@@ -145,8 +145,9 @@ class _Server(uvicorn.Server):
                 loop.add_signal_handler(number, self._stop)
             loop.add_signal_handler(signal.SIGHUP, self._reload)
         except (NotImplementedError, AttributeError):  # Windows
-            signal.signal(signal.SIGTERM, lambda *_: self._stop())
-            signal.signal(signal.SIGINT, lambda *_: self._stop())
+            for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last, Ctrl-Break, is Windows' own
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), lambda *_: self._stop())
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

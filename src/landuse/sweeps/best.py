@@ -42,4 +42,6 @@ def write_best(trial: TrialRecord, config: DictConfig, loader: Any, plan: Plan) 
     with replacing(plan.folder / "best.yaml") as temporary:
         head = f"# @package _global_\n# Trial {trial.number} of the sweep {plan.name}: "
         head += f"{shown_values(plan.objectives, trial.values)}\n"
-        temporary.write_text(head + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        temporary.write_text(
+            head + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8", newline="\n"
+        )

@@ -163,7 +163,7 @@ class Sweep:
         if is_fault and not (error := self.run_folder(number) / "error.txt").is_file():
             with suppress(OSError):  # the disk is full, for example: the study should know all the same
                 error.parent.mkdir(parents=True, exist_ok=True)
-                error.write_text((details or reason) + "\n", encoding="utf-8")
+                error.write_text((details or reason) + "\n", encoding="utf-8", newline="\n")
         self._annotate(number, reason=" ".join(reason.split())[:MAX_REASON], is_fault=is_fault)
         if queue_again:
             self._queue_again(number, is_fault)

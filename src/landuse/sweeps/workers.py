@@ -1,5 +1,6 @@
 """Several processes on one study: started, watched, replaced when one is killed, and stopped together."""
 
+import _thread
 import logging
 import os
 import signal
@@ -18,8 +19,8 @@ from landuse.sweeps.study import Sweep, worker_name
 
 log = logging.getLogger(__name__)
 
-# Set in workers: one start of a sweep, by which failures are counted, and the process that watches them.
-SESSION, PARENT = "LANDUSE_SWEEP_SESSION", "LANDUSE_SWEEP_PARENT"
+SESSION = "LANDUSE_SWEEP_SESSION"  # set in workers: one start of a sweep, by which failures are counted
+CAN_SIGNAL = os.name == "posix"  # elsewhere a process can only be ended at once, or end itself
 POLL_S = 0.5
 GRACE_S = 60.0  # to write a checkpoint after a signal, before being killed
 MAX_FALSE_STARTS = 3  # of each worker, on average, without any that begins a trial
@@ -39,13 +40,17 @@ def is_worker() -> bool:
 
 
 def end_with_the_parent() -> None:
-    """Have this worker interrupt itself once the process that started it is gone, however that ended."""
-    parent = int(os.environ[PARENT])  # it may be gone already
+    """Have this worker interrupt itself once the process that started it is gone, however that ended.
+
+    Its stdin is a pipe into which nothing is ever written, and which ends when the other end is closed.
+    """
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL_S)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.read(0, 1)  # past Python's buffers, in which a waiting thread can abort the end of the process
+        if CAN_SIGNAL:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            _thread.interrupt_main(signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -95,7 +100,6 @@ class _Team:
         environment = {
             **os.environ,
             SESSION: self._session,
-            PARENT: str(os.getpid()),
             WORKER: str(slot),
             "OMP_NUM_THREADS": str(len(cores)),
             "HYDRA_FULL_ERROR": "0",  # which is set in this process: the end of their log is shown to people
@@ -106,7 +110,7 @@ class _Team:
         with path.open("ab") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "landuse.train", *sys.argv[1:]], env=environment, stdout=file, stderr=file,
-                stdin=subprocess.DEVNULL, start_new_session=True,  # Ctrl-C is ours to pass on, once
+                stdin=subprocess.PIPE, start_new_session=True,  # Ctrl-C is ours to pass on, once
             )  # fmt: skip
         with suppress(OSError, AttributeError):  # gone already, or no such call on this system
             os.sched_setaffinity(process.pid, cores)
@@ -144,7 +148,11 @@ class _Team:
         """Interrupt those that still run, and wait until they have saved what they have."""
         running = [worker.process for worker in self._workers if worker.process.poll() is None]
         for process in running:
-            process.terminate()  # not SIGINT, which a shell lets commands in the background ignore
+            if CAN_SIGNAL:
+                process.terminate()  # not SIGINT, which a shell lets commands in the background ignore
+            else:
+                assert process.stdin is not None
+                process.stdin.close()  # upon which it interrupts itself
         deadline = time.monotonic() + GRACE_S
         for process in running:
             try:

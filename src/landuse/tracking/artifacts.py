@@ -11,7 +11,7 @@ from typing import Any
 
 from landuse.config.validate import LONGEST_S
 from landuse.errors import UserError, printable
-from landuse.files import read_mapping, write_json
+from landuse.files import read_mapping, rename, write_json
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _download(artifact: Any, folder: Path, address: str) -> None:
         names = [path.relative_to(target).as_posix() for path in files]
         write_json(target / CHECKSUMS, {name: _sha256(target / name) for name in names if name != CARD})
         try:
-            target.rename(folder)
+            rename(target, folder)
         except OSError:
             if not folder.is_dir():  # else another process was faster
                 raise

@@ -26,13 +26,13 @@ class MetricsFile:
         earlier = read(path) if first_epoch > 0 and path.exists() else []
         kept = [record for record in earlier if record["epoch"] < first_epoch]
         with replacing(path) as temporary:
-            temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+            temporary.write_text("".join(map(_line, kept)), encoding="utf-8", newline="\n")
 
     def step(self, epoch: int, step: int, num_steps: int, num_images: int) -> None:
         """Nothing: only epochs are recorded."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())  # before the checkpoint that follows: a power cut must not leave that one alone

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from landuse.errors import UserError
-from landuse.files import replacing
+from landuse.files import rename, replacing
 from landuse.models.torch_files import read_torch_file
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def copy(source: Path, target: Path) -> None:
 def _keep_previous(path: Path) -> None:
     """Before a newer one takes its place. Killed here, the folder has no last.pt, and :func:`find` finds this one."""
     if path.name == LAST and path.is_file():
-        path.replace(path.with_name(PREVIOUS))
+        rename(path, path.with_name(PREVIOUS))
 
 
 def load(path: Path, identity: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:

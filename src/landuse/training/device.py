@@ -54,8 +54,8 @@ class Runtime:
         return num_bytes <= SHARE_OF_FREE_MEMORY * free
 
     def to_device(self, tensor: Tensor) -> Tensor:
-        """Copy without making the host wait."""
-        return tensor.to(self.device, non_blocking=True)
+        """Copy without making the host wait, where what was copied is waited for before it is used: on CUDA."""
+        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
 
     def describe(self) -> dict[str, Any]:
         """For logs and provenance.json."""

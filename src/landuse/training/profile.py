@@ -84,7 +84,7 @@ def profiled(enabled: bool, folder: Path) -> Iterator[None]:
     profiler.export_chrome_trace(str(folder / "trace.json"))
     key = "self_cuda_time_total" if has_cuda else "self_cpu_time_total"
     table = profiler.key_averages().table(sort_by=key, row_limit=30)
-    (folder / "operators.txt").write_text(table, encoding="utf-8")
+    (folder / "operators.txt").write_text(table, encoding="utf-8", newline="\n")
     seconds = split.medians()
     write_json(folder / "step.json", {"seconds": seconds})
     with contextlib.suppress(KeyError, ZeroDivisionError):  # no step was done

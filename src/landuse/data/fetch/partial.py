@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landuse.errors import UserError
-from landuse.files import write_json
+from landuse.files import rename, write_json
 from landuse.progress import size as shown_size
 
 
@@ -76,7 +76,7 @@ class Partial:
         """Give what is whole its final name."""
         with self.path.open("rb+") as written:
             os.fsync(written.fileno())  # without it, a power cut can leave the new name on empty content
-        self.path.replace(self.target)
+        rename(self.path, self.target)
         self._note.unlink(missing_ok=True)
 
     def require_space(self, length: int) -> None:

@@ -26,7 +26,7 @@ def write_card(run: RunFiles) -> Path:
     """Write ``model/README.md``, which replaces an older one at once; returns its path."""
     path = run.folder / "model" / FILE
     with replacing(path) as temporary:
-        temporary.write_text(card(run), encoding="utf-8", errors="replace")
+        temporary.write_text(card(run), encoding="utf-8", newline="\n", errors="replace")
     return path
 
 
