@@ -46,6 +46,16 @@ def test_a_path_of_windows_is_told_as_an_address(command: Any) -> None:
     assert "is a path: write file:///C:/images/UC%20Merced.zip" in done.err
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [(r"C:\images\new", r"C:\images\new"), ("C:/images", "C:/images"), (r"'C:\my images\ü'", r"C:\my images\ü")],
+)
+def test_paths_of_windows_pass_through_overrides(command: Any, given: str, meant: str) -> None:
+    done = command("train", "data=folder", f"data.root={given}", "--cfg", "job")
+    assert done.status == 0, done.err
+    assert f"  root: {meant}\n" in done.out
+
+
 def test_recipes_whose_link_git_wrote_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sweeps").write_text("../sweeps")
     monkeypatch.setattr(folders, "config_dir", lambda: tmp_path)
