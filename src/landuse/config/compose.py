@@ -49,7 +49,7 @@ def from_tree(tree: dict[Any, Any]) -> Config:
     for key in _unknown_keys(tree, Config, model_class):
         raise UserError(unknown_key(key, model_class))
     try:
-        result = OmegaConf.to_object(OmegaConf.merge(_schema(model_class), tree))
+        result = OmegaConf.to_object(OmegaConf.merge(_schema(tree["model"]["kind"]), tree))
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(result, Config)
@@ -57,9 +57,9 @@ def from_tree(tree: dict[Any, Any]) -> Config:
 
 
 @functools.cache
-def _schema(model_class: type[ModelConfig]) -> DictConfig:
+def _schema(model_kind: str) -> DictConfig:
     """What a tree is merged into; to make it takes as long as the merging, and trials of a sweep share a process."""
-    schema = OmegaConf.merge(OmegaConf.structured(Config), {"model": OmegaConf.structured(model_class)})
+    schema = OmegaConf.merge(OmegaConf.structured(Config), {"model": OmegaConf.structured(MODEL_KINDS[model_kind])})
     assert isinstance(schema, DictConfig)
     return schema
 
