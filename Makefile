@@ -81,8 +81,9 @@ image-locks:
 	$(COMPILE) --no-annotate -c requirements.lock pyproject.toml --extra cloud --extra export --extra postgres --extra serve \
 		$(GPU_LIBRARIES:%=--no-emit-package %) -o docker/locks/train.lock
 	printf 'torch\ntorchvision\n' | $(COMPILE) --no-annotate -c requirements.lock - -o docker/locks/torch-cuda.lock
-	sed -i '/^torch/d' docker/locks/torch-cpu.lock
-	grep -oE '^torch(vision)?==[^ ]+' docker/locks/torch-cuda.lock >> docker/locks/torch-cpu.lock
+	grep '^[#-]' docker/locks/torch-cpu.lock > docker/locks/torch-cpu.new
+	grep -oE '^torch(vision)?==[^ ]+' docker/locks/torch-cuda.lock >> docker/locks/torch-cpu.new
+	mv docker/locks/torch-cpu.new docker/locks/torch-cpu.lock
 
 # DOCKER=podman works as well. An image says of which commit it is, and whether of changes too.
 DOCKER ?= docker

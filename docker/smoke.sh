@@ -20,10 +20,11 @@ docker run --detach --name "$name" --read-only --tmpfs /tmp --env PORT=8080 --vo
     "$serve" serve run=/outputs/smoke/export/int8 >/dev/null
 for _ in $(seq 60); do
     if docker exec "$name" python -c '
-import glob, urllib.request
-body = open(sorted(glob.glob("/outputs/smoke/export/int8/samples/*.png"))[0], "rb").read()
-request = urllib.request.Request("http://127.0.0.1:8080/predict", body, {"Content-Type": "image/png"})
-print(urllib.request.urlopen(request, timeout=10).read().decode())' 2>/dev/null; then
+import glob, requests
+sample = sorted(glob.glob("/outputs/smoke/export/int8/samples/*.png"))[0]
+answer = requests.post("http://127.0.0.1:8080/predict", files={"file": open(sample, "rb")}, timeout=10)
+answer.raise_for_status()
+print(answer.text)' 2>/dev/null; then
         exit 0
     fi
     sleep 1

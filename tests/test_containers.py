@@ -1,15 +1,16 @@
 """The images of docker/: what can be said of them without a build, and, on demand, built and run."""
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 
 from .conftest import overrides
@@ -144,17 +145,16 @@ def test_the_service_answers(exported: Path, image_folder: Path) -> None:
     with container(image, "serve.port=8517", volumes={exported: "/model:ro"}) as process:
         for _ in range(100):
             assert process.poll() is None
-            try:
-                assert urllib.request.urlopen("http://127.0.0.1:8517/readyz", timeout=2).status == 200
+            with contextlib.suppress(requests.ConnectionError):
+                assert requests.get("http://127.0.0.1:8517/readyz", timeout=2).status_code == 200
                 break
-            except OSError:
-                time.sleep(0.2)
-        picture = next((image_folder / "water").glob("*.png")).read_bytes()
-        request = urllib.request.Request("http://127.0.0.1:8517/predict", picture, {"Content-Type": "image/png"})
-        answer = json.load(urllib.request.urlopen(request, timeout=10))
-        assert answer["predictions"][0]["class"] in {"field", "roof", "water"}
-        user = Path(f"/proc/{_inside(process.pid)}/status").read_text()
-        assert "Uid:\t10001\t" in user
+            time.sleep(0.2)
+        picture = next((image_folder / "water").glob("*.png"))
+        answer = requests.post("http://127.0.0.1:8517/predict", files={"file": picture.read_bytes()}, timeout=10)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"][0]["class"] in {"field", "roof", "water"}, answer.text
+        status = Path(f"/proc/{_inside(process.pid)}/status").read_text()
+        assert "Uid:\t10001\t" in status
 
 
 @pytest.mark.container
@@ -165,9 +165,7 @@ def test_training_in_a_container(tmp_path: Path) -> None:
     folders = {name: tmp_path / name for name in ("data", "outputs")}
     for folder in folders.values():
         folder.mkdir()
-        shutil.chown(folder, 10001, 0)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+        _give_to_the_image(folder)
     volumes = {folder: f"/work/{name}" for name, folder in folders.items()}
     small = ["model=cnn", "data.synthetic.images_per_class=10", "data.image_size=32", "run_name=small", "model.depth=3"]
     with container(image, *small, "trainer.epochs=3", volumes=volumes) as process:
@@ -185,11 +183,30 @@ def test_training_in_a_container(tmp_path: Path) -> None:
 
 @pytest.mark.container
 @needs_buildah
-def test_the_pipeline_in_a_container() -> None:
+def test_the_pipeline_in_a_container(tmp_path: Path) -> None:
+    """Of the copy in the image, and of a checkout that is mounted, whose own code and configuration count."""
     build("train", TORCH="cuda")
-    with container(build("pipeline", TRAIN_IMAGE="localhost/landuse-train"), "status") as process:
+    image = build("pipeline", TRAIN_IMAGE="localhost/landuse-train")
+    with container(image, "status", "params") as process:
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "up to date" in said, said
+    checkout = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)
+    recipe = checkout / "conf/experiment/pipeline.yaml"
+    recipe.write_text(recipe.read_text().replace("\ntrainer:\n", "\nseed: 4711\ntrainer:\n", 1))
+    assert "4711" in recipe.read_text()
+    _give_to_the_image(checkout)
+    with container(image, "repro", "params", volumes={checkout: "/work"}) as process:
         said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
+    assert "seed: 4711" in (checkout / "params.yaml").read_text()
+
+
+def _give_to_the_image(folder: Path) -> None:
+    """All of it to the image's user, who also needs a way there."""
+    subprocess.run(["chown", "-R", "10001:0", folder], check=True)
+    for above in list(folder.parents)[:3]:
+        above.chmod(0o755)
 
 
 def _inside(pid: int) -> int:

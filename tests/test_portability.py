@@ -76,6 +76,7 @@ def test_the_newest_run_without_links(tmp_path: Path, monkeypatch: pytest.Monkey
         assert (outputs / "latest").is_file()
         assert runs.find(None, outputs) == folder
         assert runs.find(str(outputs / "latest"), outputs) == folder
+        assert runs.followed(outputs / "latest" / "export" / "int8") == folder / "export" / "int8"
     assert sorted(path.name for path in outputs.iterdir()) == ["latest", "train"]
 
 

@@ -180,7 +180,7 @@ def test_only_what_was_tried_is_released() -> None:
 
 def test_dependabot_looks_at_all_kinds() -> None:
     updates = yaml.safe_load((FOLDER / "dependabot.yml").read_text(encoding="utf-8"))["updates"]
-    assert {update["package-ecosystem"] for update in updates} == {"docker", "github-actions", "pip"}
+    assert {update["package-ecosystem"] for update in updates} == {"docker-compose", "github-actions", "pip"}
     assert all(update["schedule"] == {"interval": "weekly"} and update["groups"] for update in updates)
 
 

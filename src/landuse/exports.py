@@ -31,9 +31,9 @@ def find_exported(config: Config) -> Path:
         FailureError: the export failed.
     """
     require_extra("serve", "onnxruntime")
-    if config.run is not None and (Path(config.run) / DESCRIPTION_FILE).is_file():
-        _require_variant(Path(config.run), config.variant)
-        return Path(config.run).resolve()
+    if config.run is not None and (given := runs.followed(Path(config.run)) / DESCRIPTION_FILE).is_file():
+        _require_variant(given.parent, config.variant)
+        return given.parent.resolve()
     run = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)
     _require_run(run)
     folder = run / EXPORT / config.variant

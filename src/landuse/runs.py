@@ -225,14 +225,13 @@ def point_latest(outputs: Path, folder: Path) -> None:
         log.warning("%s could not be made to point at %s; give run=%s to the other commands.", latest, folder, folder)
 
 
-def _pointed_at(latest: Path) -> Path:
-    """What :func:`point_latest` made it point at; itself, where it is a folder or not there."""
-    if not latest.is_file():
-        return latest
-    try:
-        return latest.parent / read_text(latest, LONGEST_POINTER).rstrip("\n")
-    except (OSError, ValueError):
-        return latest
+def followed(path: Path) -> Path:
+    """The path with ``latest`` in it followed, where :func:`point_latest` could not make it a link."""
+    for latest in (path, *path.parents):
+        if latest.name == LATEST and latest.is_file():
+            with suppress(OSError, ValueError):
+                return latest.parent / read_text(latest, LONGEST_POINTER).rstrip("\n") / path.relative_to(latest)
+    return path
 
 
 def _relative(path: Path, start: Path) -> Path:
@@ -254,7 +253,7 @@ def find(run: str | None, outputs: Path, timeout_s: float = 60.0) -> Path:
         UserError: there is none.
     """
     if run is None:
-        folder = _pointed_at(outputs / LATEST)
+        folder = followed(outputs / LATEST)
         if not folder.exists():
             raise UserError(f"There is no run at {folder} yet: train first (python -m landuse.train) or give run=PATH.")
         return folder.resolve()
@@ -262,7 +261,7 @@ def find(run: str | None, outputs: Path, timeout_s: float = 60.0) -> Path:
         from landuse.tracking.artifacts import fetch
 
         return fetch(run, outputs, timeout_s)
-    path = _pointed_at(Path(run)) if Path(run).name == LATEST else Path(run)
+    path = followed(Path(run))
     folder = path.parent if path.suffix == ".safetensors" and path.is_file() else path
     if not folder.is_dir():
         raise UserError(

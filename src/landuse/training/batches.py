@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from landuse.data.augment import Augmentation, Draws, Mix, Mixing
+from landuse.data.augment.transfer import to_device
 from landuse.data.pack import PackedSplit
 from landuse.training.device import Runtime
 from landuse.training.group import Group
@@ -166,7 +167,7 @@ class TrainingBatches:
             inputs = self._augmentation(images, share.draws, share.progress)
             if share.mix is None:
                 return Batch(inputs, labels, labels, 1.0)
-            own, partners = (rows.to(inputs.device, non_blocking=True) for rows in (share.own, share.partners))
+            own, partners = (to_device(rows, inputs.device) for rows in (share.own, share.partners))
             mixed, weight = share.mix(inputs if len(own) == len(inputs) else inputs[own], inputs, partners)
             return Batch(mixed, labels[own], labels[partners], weight)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from landuse.allocator import keep_freed_memory
 from landuse.config.schema import HardwareConfig
+from landuse.data.augment.transfer import to_device
 from landuse.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ class Runtime:
         return num_bytes <= SHARE_OF_FREE_MEMORY * free
 
     def to_device(self, tensor: Tensor) -> Tensor:
-        """Copy without making the host wait, where what was copied is waited for before it is used: on CUDA."""
-        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+        """A copy on the device; on CUDA the host does not wait for it."""
+        return to_device(tensor, self.device)
 
     def describe(self) -> dict[str, Any]:
         """For logs and provenance.json."""

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from landuse.config.schema import AugmentConfig
 from landuse.data.augment.draws import Draws, between, up_to
+from landuse.data.augment.transfer import to_device
 
 LUMA = (0.299, 0.587, 0.114)
 ERASED_AREA = (0.02, 0.2)  # of the image
@@ -115,7 +116,7 @@ class ColourJitter:
         return _mix_channels(images, self._to_device(matrix).mT * gain, offset.expand(len(images), 1, 3))
 
     def _to_device(self, parameters: Tensor) -> Tensor:
-        return parameters.float().to(self._mean.device, non_blocking=True)
+        return to_device(parameters.float(), self._mean.device)
 
 
 def _gain(strength: float, uniform: Tensor) -> Tensor:
@@ -172,7 +173,7 @@ def erase(inputs: Tensor, probability: float, draws: Draws) -> None:
         for image, (start, stop, first, last) in zip(inputs, corners.tolist(), strict=True):
             image[:, start:stop, first:last] = 0
     else:
-        erase_batch(inputs, corners.to(inputs.device, non_blocking=True))
+        erase_batch(inputs, to_device(corners, inputs.device))
 
 
 def erase_batch(inputs: Tensor, corners: Tensor) -> None:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from landuse.config.schema import AugmentConfig
 from landuse.data.augment.draws import Draws, between, up_to
+from landuse.data.augment.transfer import to_device
 
 FLIP_ROWS, FLIP_COLUMNS, TRANSPOSE = 1, 2, 4  # bits of a symmetry, applied in this order
 NUM_SYMMETRIES = 8
@@ -54,15 +55,15 @@ def transform(images: Tensor, config: AugmentConfig, draws: Draws, size: int) ->
     boxes = _boxes(side, margin, config, draws)
     if config.crop_scale is None and size == side:  # whole pixels move, and none is interpolated
         down, right, symmetry = (boxes[:, 0] - margin, boxes[:, 1] - margin, symmetries)
-        return move_pixels(images, *(each.to(images.device, non_blocking=True) for each in (down, right, symmetry)))
+        return move_pixels(images, *(to_device(each, images.device) for each in (down, right, symmetry)))
     if margin:
         images = mirror_border(mirror_border(images, 1, margin), 2, margin)
     if images.device.type == "cpu":
         return resample_each(images, boxes, symmetries, size)
-    images = resample_batch(images, boxes.to(images.device, torch.float32, non_blocking=True), size)
+    images = resample_batch(images, to_device(boxes, images.device, torch.float32), size)
     if config.symmetries:
         unmoved = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        images = move_pixels(images, unmoved, unmoved, symmetries.to(images.device, non_blocking=True))
+        images = move_pixels(images, unmoved, unmoved, to_device(symmetries, images.device))
     return images
 
 
