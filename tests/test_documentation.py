@@ -182,6 +182,8 @@ def test_links_out_of_the_pages(keys: ModuleType) -> None:
     plain = "`a` [b](b.md#c) `[d](../d)` [R](index.md) [e](https://e.org)"
     assert rewrite(text, "docs", "docs", None) == plain
     assert rewrite(text, "docs", "docs", "https://h.org/r").startswith("[`a`](https://h.org/r/blob/HEAD/conf/a.yaml) ")
+    fenced = "```md\n[a](../conf)\n```\n~~~\n[b](../c)\n~~~\n"
+    assert rewrite(fenced + text, "docs", "docs", None) == fenced + plain
     assert rewrite("![x](docs/i/x.png) [y](docs/y.md)", "", "docs", None) == "![x](i/x.png) [y](y.md)"
 
 

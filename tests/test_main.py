@@ -40,7 +40,8 @@ def test_which(words: list[str], default: str | None, chosen: tuple[str, list[st
     [
         ([], None, "No command was given"),
         (["seed=1"], None, "No command was given"),
-        (["seed=1"], "rain", "No command was given"),
+        (["seed=1"], "rain", "LANDUSE_COMMAND names no command but 'rain'"),
+        (["train"], "train '", "LANDUSE_COMMAND=train ' cannot be read"),
         (["trian", "seed=1"], "train", "no command 'trian'"),
     ],
 )

@@ -80,6 +80,17 @@ def test_the_newest_run_without_links(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sorted(path.name for path in outputs.iterdir()) == ["latest", "train"]
 
 
+def test_what_a_killed_process_left_is_no_way_to_other_files(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    outputs = tmp_path / "outputs"
+    (outputs / "run").mkdir(parents=True)
+    (outputs / f".latest.{os.getpid()}").symlink_to(precious)
+    runs.point_latest(outputs, outputs / "run")
+    assert precious.read_text() == "mine"
+    assert runs.find(None, outputs) == outputs / "run"
+
+
 def test_a_link_takes_the_place_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Path, "symlink_to", no_links)

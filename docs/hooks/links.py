@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 FRONT = "<!-- front page -->"  # stands before and after that part of README.md, and where index.md takes it
 # Code first, so that what looks like a link in there is left alone.
 LINK = re.compile(
-    r"(?P<code>^(?: {4,}|```).*$|`[^`\n]*`(?!\]))|(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)", re.M
+    r"(?P<code>^(?P<fence>```|~~~)(?s:.*?)^(?P=fence)|^ {4,}.*$|`[^`\n]*`(?!\]))"
+    r"|(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)",
+    re.M,
 )
 
 
@@ -45,7 +47,7 @@ def rewrite(markdown: str, written_in: str, shown_in: str, repo_url: str | None)
 
     def replaced(match: re.Match[str]) -> str:
         target = match["target"]
-        if match["code"] is not None or re.match(r"#|[a-z]+:", target):
+        if match["code"] is not None or re.match(r"#|//|[A-Za-z]+:", target):
             return match[0]
         path, hash_, anchor = posixpath.normpath(posixpath.join(written_in, target)).partition("#")
         if path == "README.md":

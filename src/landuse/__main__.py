@@ -38,12 +38,17 @@ def choose(words: list[str], default: str | None) -> tuple[str, list[str]]:
     Raises:
         ValueError: no command was named and there is no default, or its name is unknown.
     """
-    name, *before = shlex.split(default or "") or [""]
+    try:
+        name, *before = shlex.split(default or "") or [""]
+    except ValueError as error:
+        raise ValueError(f"{DEFAULT}={default} cannot be read ({error}): mend or unset it.") from error
+    if name and name not in COMMANDS:
+        raise ValueError(f"{DEFAULT} names no command but {name!r}: choose one of {', '.join(COMMANDS)}, or unset it.")
     first = words[0] if words else ""
     if first in COMMANDS:
         return first, [*(before if first == name else []), *words[1:]]
     is_override = not first or first.startswith("-") or "=" in first
-    if name in COMMANDS and is_override:
+    if name and is_override:
         return name, [*before, *words]
     what = "No command was given" if is_override else f"There is no command {first!r}"
     raise ValueError(f"{what}; choose one of {', '.join(COMMANDS)}.")

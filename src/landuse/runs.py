@@ -25,7 +25,7 @@ from landuse.files import parse_yaml, read_text, rename, replacing
 log = logging.getLogger(__name__)
 
 LATEST = "latest"
-LONGEST_POINTER = 10_000  # bytes
+LONGEST_POINTER = 4_096  # bytes, as of a path
 LARGEST_CONFIG = LARGEST_SUMMARY = 1_000_000  # bytes
 WHERE_NOT_WHAT = (
     "run", "outputs", "variant", "input", "tracking.", "evaluation.", "export.", "predict.", "serve.", "drift.",
@@ -213,15 +213,18 @@ def point_latest(outputs: Path, folder: Path) -> None:
     outputs.mkdir(parents=True, exist_ok=True)
     target = _relative(folder.resolve(), outputs.resolve())
     try:
+        temporary.unlink(missing_ok=True)  # of a killed process that had this number
         try:
             temporary.symlink_to(target, target_is_directory=True)
         except (OSError, NotImplementedError):
-            temporary.write_text(f"{target.as_posix()}\n", encoding="utf-8", errors="surrogateescape", newline="\n")
+            with temporary.open("x", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+                file.write(f"{target.as_posix()}\n")
         if os.name == "nt" and latest.is_symlink():  # Windows puts nothing in the place of a link to a folder
             latest.unlink()
         rename(temporary, latest)
-    except OSError:  # a real folder of that name
-        temporary.unlink(missing_ok=True)
+    except OSError:  # a real folder of that name, for example
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         log.warning("%s could not be made to point at %s; give run=%s to the other commands.", latest, folder, folder)
 
 
@@ -230,7 +233,8 @@ def followed(path: Path) -> Path:
     for latest in (path, *path.parents):
         if latest.name == LATEST and latest.is_file():
             with suppress(OSError, ValueError):
-                return latest.parent / read_text(latest, LONGEST_POINTER).rstrip("\n") / path.relative_to(latest)
+                if target := read_text(latest, LONGEST_POINTER).rstrip("\n"):
+                    return latest.parent / target / path.relative_to(latest)
     return path
 
 
