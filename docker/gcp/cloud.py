@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from documents import FOLDER, PolicyChange, Request, Step, literal, require, settings, steps
+from following import follow
 from google_api import AnsweredError, Google, pause_s, tell
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,8 +37,6 @@ USAGE = """usage: python docker/gcp/cloud.py COMMAND [--dry-run] [cloud.KEY=VALU
 Settings and their meaning: docker/gcp/settings.yaml. The guide: docs/google-cloud.md."""
 FLAGS = ("--dry-run", "--no-wait", "--delete")
 DATABASE_URL = "LANDUSE_DATABASE_URL"
-FINISHED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED", "SUCCESS", "FAILURE",
-            "INTERNAL_ERROR", "TIMEOUT", "CANCELLED", "EXPIRED")  # fmt: skip
 MISSING = 404
 
 
@@ -74,6 +73,9 @@ class Sender:
             if step.wait:
                 answer = google.finish(step, answer)
         except AnsweredError as error:
+            if error.status == MISSING and isinstance(step, PolicyChange) and step.change == "shrink":
+                tell(f"{step.say}: it is not there yet")
+                return {}
             if error.status == 409 and isinstance(step, Request) and step.verb == "POST":
                 tell(f"{step.say}: exists already")
                 return {}
@@ -93,7 +95,7 @@ def show(step: Step) -> None:
     """The exact requests on stdout. Of a policy: with the bindings that are added to whatever there is."""
     requests = [step]
     if isinstance(step, PolicyChange):
-        example: dict[str, Any] = {"etag": "ETAG-AS-READ", "bindings": step.bindings if step.remove else []}
+        example: dict[str, Any] = {"etag": "ETAG-AS-READ", "bindings": step.bindings if step.change == "remove" else []}
         requests = [step.read, *filter(None, [step.write(example)])]
     print(f"# {step.say}")
     for request in requests:
@@ -106,16 +108,12 @@ def show(step: Step) -> None:
     print()
 
 
-def job(config: DictConfig, kind: str, line: list[str], *options: str) -> None:
-    """Put what a job is called and runs into the settings; ``line`` may refer to settings."""
-    name = config.name or f"landuse-{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    results = f"{'results' if kind == 'train' else 'sweeps'}/{name}"
+def arguments_of(config: DictConfig, results: str, line: list[str], *options: str) -> list[str]:
+    """What landuse.cloud.job is given."""
     wrapper = ["--results", f"gs://{config.bucket}/{results}", "--every", str(config.upload_every_s), *options]
     if config.wandb_secret:
         wrapper += ["--secret", f"WANDB_API_KEY={secret(config, config.wandb_secret)}"]
-    config.name = name
-    args = [*wrapper, "--", *line]
-    config.job = {"name": name, "results": results, "args": args, "others": str(config.workers - 1)}
+    return [*wrapper, "--", *line]
 
 
 def secret(config: DictConfig, name: str) -> str:
@@ -126,58 +124,57 @@ def secret(config: DictConfig, name: str) -> str:
 def train(config: DictConfig, words: list[str], flags: set[str]) -> None:
     """One training on Vertex AI."""
     require(config)
-    job(config, "train", ["train", "run_name=${name}", "trainer.resume=auto", *map(literal, words)])
-    launch(config, "train.yaml", flags)
+    name_it(config, "train")
+    line = ["train", f"run_name={config.name}", "trainer.resume=auto", *map(literal, words)]
+    results = f"results/{config.name}"
+    job = {"name": config.name, "kind": "train", "results": results, "args": arguments_of(config, results, line)}
+    launch(config, [job], results, flags)
 
 
 def sweep(config: DictConfig, words: list[str], flags: set[str]) -> None:
-    """Workers of one study on several machines."""
+    """A job for each worker of one study."""
     require(config, "database_secret")
     if not any(word.startswith("name=") for word in words):
         raise UserError("No recipe is named: give name=RECIPE, such as name=cnn_tpe.")
-    storage = literal(f"storage=${{oc.env:{DATABASE_URL}}}")
-    options = ["--worker-folders", "--secret", f"{DATABASE_URL}={secret(config, config.database_secret)}"]
-    job(config, "sweep", ["sweep", storage, *map(literal, words)], *options)
-    launch(config, "sweep.yaml", flags)
+    name_it(config, "sweep")
+    line = ["sweep", literal(f"storage=${{oc.env:{DATABASE_URL}}}"), *map(literal, words)]
+    database = ("--secret", f"{DATABASE_URL}={secret(config, config.database_secret)}")
+    results = f"sweeps/{config.name}"
+    jobs = []
+    for number in range(config.workers):
+        own = f"{results}/worker-{number}"
+        args = arguments_of(config, own, line, *database)
+        jobs.append({"name": f"{config.name}-{number}", "kind": "sweep", "results": own, "args": args})
+    launch(config, jobs, results, flags)
 
 
-def launch(config: DictConfig, document: str, flags: set[str]) -> None:
-    """Create the custom job and follow it."""
+def name_it(config: DictConfig, kind: str) -> None:
+    """Give a name where none is given."""
+    config.name = config.name or f"landuse-{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+
+
+def launch(config: DictConfig, jobs: list[dict[str, Any]], results: str, flags: set[str]) -> None:
+    """Create the custom jobs and follow them."""
     sender = Sender(config, "--dry-run" in flags)
-    answer = sender.run(document)
+    requests: list[Request] = []
+    try:
+        for config.job in jobs:
+            answer = sender.run("job.yaml")
+            if sender.google is not None:
+                tell(str(answer["name"]))
+                url = f"https://{config.region}-aiplatform.googleapis.com/v1/{answer['name']}"
+                requests.append(Request(str(config.job.name), "GET", url))
+    except (UserError, KeyboardInterrupt):
+        if requests:
+            names = ", ".join(request.say for request in requests)
+            tell(f"{names}: started. Cancel them (gcloud ai custom-jobs cancel) before the same name is started again.")
+        raise
     if sender.google is None:
         return
-    tell(f"{answer['name']}\nGo on with it, were it to end early: the same command with cloud.name={config.name}")
+    tell(f"Go on with it, were it to end early: the same command with cloud.name={config.name}")
     if "--no-wait" not in flags:
-        url = f"https://{config.region}-aiplatform.googleapis.com/v1/{answer['name']}"
-        follow(sender.google, Request(f"the job {config.name}", "GET", url), "state")
-    print(f"gs://{config.bucket}/{config.job.results}")
-
-
-def follow(google: Google, request: Request, key: str) -> None:
-    """Say each new state until the last.
-
-    Raises:
-        FailureError: it did not succeed.
-    """
-    state = ""
-    try:
-        while state not in FINISHED:
-            try:
-                answer = google.send(request)
-            except AnsweredError as error:
-                raise google.explained(error, request) from error
-            if answer.get(key) != state:
-                state = str(answer.get(key))
-                tell(f"{time.strftime('%H:%M:%S')} {state}")
-            if state not in FINISHED:
-                time.sleep(google.pause_s)
-    except KeyboardInterrupt:
-        tell("It goes on without anybody who follows it; 'status' and 'logs' tell of it.")
-        raise
-    if not state.endswith(("SUCCEEDED", "SUCCESS")):
-        why = answer.get("error", {}).get("message") or answer.get("statusDetail") or answer.get("failureInfo", "")
-        raise FailureError(f"{request.say} ended as {state}: {why or 'see logs'}")
+        follow(sender.google, requests, "state")
+    print(f"gs://{config.bucket}/{results}")
 
 
 def build(config: DictConfig, words: list[str], flags: set[str]) -> None:
@@ -187,7 +184,12 @@ def build(config: DictConfig, words: list[str], flags: set[str]) -> None:
     commit = git("rev-parse", "HEAD").decode().strip()
     body = yaml.safe_load((FOLDER / "cloudbuild.yaml").read_text(encoding="utf-8"))
     body["source"] = {"storageSource": {"bucket": config.bucket, "object": f"source/{commit}.tgz"}}
-    body["substitutions"] |= {"_REGION": config.region, "_REPOSITORY": config.repository, "_TAG": str(config.tag)}
+    body["substitutions"] |= {
+        "_REGION": config.region,
+        "_REPOSITORY": config.repository,
+        "_TAG": config.tag,
+        "_COMMIT": commit,
+    }
     body["serviceAccount"] = f"projects/{config.project}/serviceAccounts/{config.accounts.build}"
     config.job = {"source": f"source%2F{commit}.tgz", "build": escaped(body)}
     if git("status", "--porcelain", "--untracked-files=no"):
@@ -196,7 +198,7 @@ def build(config: DictConfig, words: list[str], flags: set[str]) -> None:
     answer = sender.run("build.yaml", b"" if sender.google is None else git("archive", "--format=tar.gz", "HEAD"))
     if sender.google is not None and "--no-wait" not in flags:
         url = f"https://cloudbuild.googleapis.com/v1/projects/{config.project}/locations/{config.region}/builds"
-        follow(sender.google, Request("the build", "GET", f"{url}/{answer['metadata']['build']['id']}"), "status")
+        follow(sender.google, [Request("the build", "GET", f"{url}/{answer['metadata']['build']['id']}")], "status")
 
 
 def escaped(value: Any) -> Any:

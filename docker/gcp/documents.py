@@ -32,12 +32,17 @@ FORMS = {
     "serve.name": (re.compile(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?"), "lower-case letters, digits and hyphens"),
     "sql.instance": (re.compile(r"[a-z]([a-z0-9-]{0,96}[a-z0-9])?"), "lower-case letters, digits and hyphens"),
     "database_secret": (re.compile(r"[\w-]{1,255}"), "a secret's name: letters, digits, hyphens and underscores"),
-    "serve.model": (re.compile(r"[^/\s,'\"].*"), "an exported folder within the bucket, without gs:// and its name"),
+    "serve.model": (  # it becomes part of an override
+        re.compile(r"(?!.*\.\.)[\w.@+-]+(/[\w.@+-]+)*/?", re.ASCII),
+        "an exported folder within the bucket, without gs:// and its name: letters, digits, and _ . @ + - /",
+    ),
     "workers": (
         re.compile(r"[2-9]|[1-9]\d+"),
         "2 or more machines; on one, landuse.sweep has workers=N of its own",
     ),
 }
+
+KINDS = {bool: "true or false", int: "a whole number", list: "a list, such as [A,B]", dict: "a mapping"}
 
 
 @dataclass
@@ -51,18 +56,22 @@ class Request:
     keep: str | None = None  # the setting that the answer's number becomes
     data: bool = False  # the body is bytes, given to whoever sends it
     wait: bool = True  # for the operation that it begins
+    once: bool = False  # not repeated where it may have been carried out
     unless: dict[str, str] | None = None  # not sent where a list has an item with these values
 
 
 @dataclass
 class PolicyChange:
-    """Who is to have which role on a resource. The policy is read, changed and written back under its etag."""
+    """Who is to have which role on a resource. The policy is read, changed and written back under its etag.
+
+    ``change``: "add" these members to those of the role, "remove" them, have "exact" these, or "shrink" the role's
+    members to those that are among these.
+    """
 
     say: str
     url: str
     bindings: list[dict[str, Any]] = field(default_factory=list)  # role, members
-    remove: bool = False
-    exact: bool = False
+    change: str = "add"
 
     @property
     def read(self) -> Request:
@@ -90,10 +99,11 @@ class PolicyChange:
         for wanted in self.bindings:
             ours = [b for b in result if b["role"] == wanted["role"] and "condition" not in b]
             present = {member for binding in ours for member in binding.get("members", [])}
-            if self.remove:
+            if self.change in ("remove", "shrink"):
                 for binding in ours:
-                    binding["members"] = [m for m in binding["members"] if m not in wanted["members"]]
-            elif self.exact:
+                    stays = self.change == "shrink"
+                    binding["members"] = [m for m in binding["members"] if (m in wanted["members"]) == stays]
+            elif self.change == "exact":
                 result = [b for b in result if b not in ours]
                 result.append({"role": wanted["role"], "members": sorted(wanted["members"])})
             elif missing := [m for m in wanted["members"] if m not in present]:
@@ -116,9 +126,10 @@ def settings(words: list[str]) -> tuple[DictConfig, list[str]]:
     config = OmegaConf.load(FOLDER / "settings.yaml")
     assert isinstance(config, DictConfig)
     OmegaConf.set_struct(config, True)
+    defaults = OmegaConf.to_container(config)
     for key in config:
         if (value := os.environ.get(f"LANDUSE_CLOUD_{str(key).upper()}")) is not None:
-            _set(config, str(key), value)
+            _set(config, defaults, str(key), value)
     others = []
     for word in words:
         key, equals, value = word.removeprefix(PREFIX).partition("=")
@@ -127,25 +138,35 @@ def settings(words: list[str]) -> tuple[DictConfig, list[str]]:
         elif not equals:
             raise UserError(f"{word} gives no value: write {word}=VALUE.")
         else:
-            _set(config, key, value)
+            _set(config, defaults, key, value)
     OmegaConf.set_struct(config, False)
     config.github_parts = str(config.github or "/").split("/")
     config.project_number = NUMBER
     return config, others
 
 
-def _set(config: DictConfig, key: str, value: str) -> None:
+def _set(config: DictConfig, defaults: Any, key: str, value: str) -> None:
     known = list(_keys(config))
     if key not in known:
         near = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {PREFIX}{near[0]}?" if near else "settings.yaml beside cloud.py lists them."
         raise UserError(f"There is no setting {PREFIX}{key}: {hint}")
+    default = defaults
+    for part in key.split("."):
+        default = default[part]
+    if default is None or isinstance(default, str):  # text stays as it is: the tag 1.10 is no number
+        is_none = default in (None, "???") and value in ("", "null")
+        OmegaConf.update(config, key, None if is_none else literal(value))
+        return
     try:
-        OmegaConf.update(config, key, OmegaConf.create(f"value: {value}").value)
-    except (OmegaConfBaseException, ValueError, AttributeError) as error:
+        new = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]
+    except (OmegaConfBaseException, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{PREFIX}{key}={value} cannot be read: {str(error).splitlines()[0]}.") from error
     except Exception as error:  # PyYAML's, whose classes are many
         raise UserError(f"{PREFIX}{key}={value} is no YAML: put quotes around it.") from error
+    if type(new) is not type(default):
+        raise UserError(f"{PREFIX}{key}={value} is not {KINDS[type(default)]}.")
+    OmegaConf.update(config, key, new)
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -20,10 +20,14 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TIMEOUT_S = 30.0
 TRIES = 5
 LONGEST_OPERATION_S = 1800.0
+LONGEST_SILENCE_S = 600.0  # of what goes on whether or not anybody asks after it
+TOO_MANY = 429  # refused before anything is done; after another answer, or none, something may have been
+PERHAPS_DONE = "It may have been started all the same: 'status' shows it."
 LOGIN = "gcloud auth application-default login"
 # Which predefined role holds a permission, by its beginning: the narrowest that somebody who does this by hand needs.
 ROLES = {
     "aiplatform.": "roles/aiplatform.user",
+    "artifactregistry.repositories.downloadArtifacts": "roles/artifactregistry.reader",
     "artifactregistry.": "roles/artifactregistry.admin",
     "billing.": "roles/billing.costsManager on the billing account",
     "cloudbuild.": "roles/cloudbuild.builds.editor",
@@ -35,6 +39,7 @@ ROLES = {
     "resourcemanager.": "roles/resourcemanager.projectIamAdmin",
     "run.": "roles/run.admin",
     "secretmanager.": "roles/secretmanager.admin",
+    "serviceusage.services.use": "roles/serviceusage.serviceUsageConsumer",
     "serviceusage.": "roles/serviceusage.serviceUsageAdmin",
     "storage.objects.": "roles/storage.objectUser",
     "storage.": "roles/storage.admin",
@@ -67,6 +72,10 @@ class AnsweredError(Exception):
         return next((str(item.get("reason", "")) for item in self.error.get("errors", [])), ""), {}
 
 
+class NoAnswerError(UserError):
+    """Nobody answers, for now."""
+
+
 class Google:
     """An account of Google's, and a way to ask.
 
@@ -93,15 +102,17 @@ class Google:
         self._session: requests.Session = AuthorizedSession(found, refresh_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
 
     def send(self, request: Request, data: bytes | None = None) -> dict[str, Any]:
-        """The answer's JSON.
+        """The answer's JSON. What may pass is tried again; a request that is sent ``once``, only after a 429.
 
         Raises:
             AnsweredError: the API refuses.
-            UserError: nobody answers, or the account cannot log in.
+            NoAnswerError: nobody answers.
+            UserError: the account cannot log in.
         """
+        passing = (TOO_MANY,) if request.once else OVERLOADED
         for attempt in range(TRIES):
             response = self._once(request, data)
-            if response.status_code not in OVERLOADED or attempt == TRIES - 1:
+            if response.status_code not in passing or attempt == TRIES - 1:
                 break
             said = response.headers.get("retry-after", "")
             time.sleep(min(30.0, float(said)) if said.isdigit() else min(30.0, self.pause_s / 5 * 2**attempt))
@@ -127,17 +138,43 @@ class Google:
                 allow_redirects=False,
             )
         except RefreshError as error:
+            if error.retryable:
+                raise NoAnswerError(f"The token server is in trouble ({shown(error.args[0])}): try again.") from error
             raise UserError(
                 f"Google refuses a token for {self.member} ({shown(error.args[0])}): log in again with '{LOGIN}', or "
                 "give another key file in GOOGLE_APPLICATION_CREDENTIALS."
             ) from error
         except (TransportError, requests.RequestException) as error:
-            raise UserError(
+            was_sent = request.once and isinstance(error, requests.RequestException)  # and no token asked for in vain
+            raise NoAnswerError(
                 f"No answer from {host} ({shown(error)}): check the network connection, the proxy and the firewall."
+                + (f" {PERHAPS_DONE}" if was_sent else "")
             ) from error
         except GoogleAuthError as error:
             raise UserError(f"The account cannot log in ({shown(error)}): log in with '{LOGIN}'.") from error
         return response
+
+    def look(self, request: Request) -> dict[str, Any]:
+        """How something stands that goes on by itself: no answer is put up with for ten minutes, and said once.
+
+        Raises:
+            AnsweredError: the API refuses, or is in trouble for longer.
+            NoAnswerError: nobody answers for longer.
+        """
+        ends = 0.0
+        while True:
+            try:
+                return self.send(request)
+            except (AnsweredError, NoAnswerError) as error:
+                if isinstance(error, AnsweredError) and error.status not in OVERLOADED:
+                    raise
+                if not ends:
+                    ends = time.monotonic() + LONGEST_SILENCE_S
+                    minutes = f"{LONGEST_SILENCE_S / 60:.0f} minutes"
+                    tell(f"warning: {request.say} goes on, and is asked after for {minutes} more: {error}")
+                elif time.monotonic() > ends:
+                    raise
+            time.sleep(self.pause_s)
 
     def finish(self, request: Request, answer: dict[str, Any]) -> dict[str, Any]:
         """Wait for what the answer says is under way, if anything, and give its result.
@@ -150,7 +187,7 @@ class Google:
             if time.monotonic() - began > LONGEST_OPERATION_S:
                 raise FailureError(f"{request.say}: still under way after {LONGEST_OPERATION_S / 60:.0f} minutes.")
             time.sleep(self.pause_s)
-            answer = self.send(Request(request.say, "GET", operation_url(request.url, answer, self.project)))
+            answer = self.look(Request(request.say, "GET", operation_url(request.url, answer, self.project)))
         if error := answer.get("error"):
             raise FailureError(f"{request.say}: {shown(error.get('message') or json.dumps(error))}.")
         response = answer.get("response", answer)
@@ -215,6 +252,8 @@ class Google:
             )
         if error.status == 400:
             return "A setting has a value that the API does not take: --dry-run shows the request."
+        if error.status in OVERLOADED and isinstance(step, Request) and step.once:
+            return PERHAPS_DONE
         return "Try again in a few minutes." if error.status >= 500 else "--dry-run shows the request."
 
     def _grant(self, permission: str, host: str, message: str) -> str:

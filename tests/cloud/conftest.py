@@ -5,15 +5,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.cloud.apis import TOKEN, Apis, QuietServer, Tool
+from tests.cloud.script import Done, tool
+
 EMAIL = "ci@my-project.iam.gserviceaccount.com"
-TOKEN = "ya29.a-token-that-must-never-be-shown"
 OF_THIS_MACHINE = (
     "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "STORAGE_EMULATOR_HOST",
     "GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP", "K_SERVICE", "CLOUD_RUN_JOB", "GITHUB_REPOSITORY",
@@ -29,15 +31,6 @@ class Reply:
     body: dict[str, Any] | bytes = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
-
-
-class QuietServer(ThreadingHTTPServer):
-    """A client that has left is no event: without this its traceback would land in another test's stderr."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
 
 
 class FakeGoogle:
@@ -75,7 +68,7 @@ class FakeGoogle:
         self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
         self.url = f"http://{self.host}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def reply(self, path: str, query: str) -> Reply:
         if path.endswith("/o") and "delimiter" in query:
@@ -207,3 +200,30 @@ def emulator() -> Iterator[Emulator]:
     put("empty-bucket")
     yield Emulator(f"http://127.0.0.1:{server._api._httpd.server_address[1]}", put)
     server.stop()
+
+
+@pytest.fixture
+def apis() -> Iterator[Apis]:
+    started = Apis()
+    started.on("GET", "/v3/projects/my-project", (200, {"name": "projects/123", "projectId": "my-project"}))
+    yield started
+    started.server.shutdown()
+    started.server.server_close()
+
+
+@pytest.fixture
+def cloud(apis: Apis, checkout: Checkout) -> Tool:
+    """The script with an account, asking the server of this machine."""
+    key = checkout.file("key.json", checkout.key(apis.url))
+
+    def run(*words: str, **environment: str) -> Done:
+        return tool(
+            *words,
+            **{
+                "GOOGLE_APPLICATION_CREDENTIALS": str(key), "LANDUSE_CLOUD_ENDPOINT": apis.url,
+                "LANDUSE_CLOUD_PAUSE_S": "0.01",
+            }
+            | environment,
+        )  # fmt: skip
+
+    return run

@@ -20,6 +20,7 @@ EVERYTHING = [
 ]  # fmt: skip
 GPU = ["cloud.machine=gpu", "cloud.wandb_secret=landuse-wandb-key", "cloud.network=projects/1/global/networks/default"]
 SERVED = ["cloud.serve.model=results/x/export/int8", "cloud.serve.key_secret=landuse-api-key"]
+NO_STEPS = ("cloudbuild.yaml", "settings.yaml")
 Sent = tuple[str, str, dict[str, Any] | None]
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the git checkout that is built")
 
@@ -70,6 +71,8 @@ def test_a_build_is_as_published() -> None:
     ]  # fmt: skip
     assert [fault for request in requests for fault in faults(*request)] == []
     assert requests[1][2] is not None and requests[1][2]["substitutions"]["_TAG"] == "v1"
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert requests[1][2]["substitutions"]["_COMMIT"] == head.stdout.strip()  # whose archive it is
 
 
 def test_a_setup_is_as_published(setup_requests: list[Sent]) -> None:
@@ -97,6 +100,10 @@ def test_cloudbuild_yaml_is_a_build_by_itself() -> None:
         elif step.get("entrypoint") == "bash":  # as Cloud Build hands it over, where $$ is a dollar
             script = step["args"][-1].replace("$$", "$").replace("${_", "${")
             assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0, step["id"]
+    for step in body["steps"]:
+        if step["id"].startswith("build-"):
+            assert "GIT_COMMIT=${_COMMIT}" in step["args"]
+    assert body["substitutions"]["_COMMIT"] == "$COMMIT_SHA"
     ids = [step["id"] for step in body["steps"]]
     assert ids.index("test") < ids.index("push")  # what fails its test is not pushed
 
@@ -153,9 +160,11 @@ def test_overrides_reach_the_training_unchanged() -> None:
 def test_probes_ask_the_routes_that_the_service_has() -> None:
     from landuse.serving.front import OPEN_ROUTES
 
-    [(_, _, body), *_] = dry_run("serve", PROJECT, *SERVED)
+    [body] = [body for verb, _, body in dry_run("serve", PROJECT, *SERVED) if verb == "PATCH"]
     assert body is not None
     [container] = body["template"]["containers"]
+    [drain_s] = [word.partition("=")[2] for word in container["args"] if word.startswith("serve.drain_s=")]
+    assert 0 < float(drain_s) < 10  # when Cloud Run kills it
     probes = [container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")]
     assert probes == ["/readyz", "/healthz"] and set(probes) <= set(OPEN_ROUTES)
 
@@ -189,20 +198,24 @@ def test_each_account_gets_exactly_these_roles(setup_requests: list[Sent]) -> No
         "landuse-serve": {
             "storage.objectViewer on my-project-landuse", "secretmanager.secretAccessor on landuse-api-key",
         },
-        "landuse-github": {"artifactregistry.writer on landuse", "storage.objectViewer on my-project-landuse"},
+        "landuse-github": {"storage.objectViewer on my-project-landuse"},
         "GitHub": {"iam.workloadIdentityUser on landuse-github"},
         "me": {
             "aiplatform.user on my-project", "cloudbuild.builds.editor on my-project", "run.admin on my-project",
-            "logging.viewer on my-project", "storage.objectUser on my-project-landuse",
+            "logging.viewer on my-project", "serviceusage.serviceUsageConsumer on my-project",
+            "artifactregistry.reader on landuse", "storage.objectUser on my-project-landuse",
             "iam.serviceAccountUser on landuse-build", "iam.serviceAccountUser on landuse-train",
             "iam.serviceAccountUser on landuse-serve",
         },
     }  # fmt: skip
 
 
-def test_github_is_trusted_for_one_repository(setup_requests: list[Sent]) -> None:
+def test_github_is_trusted_for_one_branch_of_one_repository(setup_requests: list[Sent]) -> None:
     [provider] = [body for _, url, body in setup_requests if "/providers?" in url]
-    assert provider is not None and provider["attributeCondition"] == "assertion.repository == 'me/landuse'"
+    assert provider is not None and provider["attributeCondition"] == (
+        "assertion.repository == 'me/landuse' && assertion.ref == 'refs/heads/main'"
+    )
+    assert provider["attributeMapping"]["attribute.ref"] == "assertion.ref"
     policies = [(body or {}).get("policy", {}).get("bindings", []) for _, _, body in setup_requests]
     [member] = [b["members"] for bindings in policies for b in bindings if "workloadIdentityUser" in b["role"]]
     assert member[0].endswith("/workloadIdentityPools/landuse-github/attribute.repository/me/landuse")
@@ -226,6 +239,9 @@ def test_the_service_is_not_public_unless_asked() -> None:
         (["train", PROJECT, "cloud.bucket=gs://x"], "is not a bucket's name"),
         (["train", PROJECT, "cloud.machine=tpu"], "A setting that this needs is missing or wrong"),
         (["train", PROJECT, "cloud.machines=[1"], "is no YAML"),
+        (["train", PROJECT, "cloud.disk_gb=much"], "is not a whole number"),
+        (["train", PROJECT, "cloud.launchers=user:a@x.org"], "is not a list, such as [A,B]"),
+        (["train", "cloud.project="], "cloud.project is not set"),
         (["sweep", PROJECT], "No recipe is named"),
         (["sweep", PROJECT, "name=cnn_tpe", "cloud.workers=1"], "2 or more"),
         (["serve", PROJECT], "cloud.serve.model is not set"),
@@ -239,6 +255,41 @@ def test_a_mistake_is_said_in_a_sentence(words: list[str], said: str) -> None:
     done = tool(*words, "--dry-run")
     assert done.status == 2 and done.err.count("\n") == 1, done.err
     assert done.err.startswith("error: ") and said in done.err and not done.out
+
+
+@pytest.mark.parametrize(
+    "model", ["a,b", "a b", "a'b", 'a"b', "a[0]", "{a}", "a(b)", "../a", "a/../b", "/a", "a\\b", "${x}", "ü"]
+)
+def test_a_model_is_no_more_than_a_folder(model: str) -> None:
+    """It becomes part of an override, which Hydra parses."""
+    done = tool("serve", PROJECT, f"cloud.serve.model={model}", "--dry-run")
+    assert done.status == 2 and done.err.startswith("error: ") and not done.out
+
+
+def test_text_is_taken_as_it_is_written() -> None:
+    words = ["cloud.tag=1.10", "cloud.name=0012", "cloud.network=null", "cloud.wandb_secret=", "cloud.disk_gb=200"]
+    [(_, _, body)] = dry_run("train", PROJECT, *words)
+    assert body is not None and body["displayName"] == "0012" and "network" not in body["jobSpec"]
+    [pool] = body["jobSpec"]["workerPoolSpecs"]
+    assert pool["containerSpec"]["imageUri"].endswith("/train:1.10") and pool["diskSpec"]["bootDiskSizeGb"] == 200
+    assert "--secret" not in pool["containerSpec"]["args"]
+    done = tool("train", PROJECT, "cloud.name=null", "--dry-run", LANDUSE_CLOUD_NAME="yes")
+    assert '"displayName": "landuse-train-' in done.out
+
+
+def test_what_makes_another_each_time_is_sent_once() -> None:
+    """Resources without a name of their own, which no 409 protects from a repetition."""
+    import yaml
+
+    nameless = ("/customJobs", "/builds", "/upload/storage", "/budgets")
+    found = []
+    for path in TOOL.parent.glob("*.yaml"):
+        for step in yaml.safe_load(path.read_text(encoding="utf-8")) if path.name not in NO_STEPS else ():
+            verb, _, url = step.get("send", "").partition(" ")
+            if verb == "POST" and any(part in url for part in nameless):
+                found.append(path.name)
+                assert step.get("once") is True, url
+    assert sorted(found) == ["build.yaml", "build.yaml", "job.yaml", "setup.yaml"]
 
 
 def test_the_environment_gives_settings() -> None:

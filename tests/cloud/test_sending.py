@@ -1,109 +1,16 @@
 """What docker/gcp/cloud.py does with the APIs' answers, sent to a server of this machine that answers as they do."""
 
-import json
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cloud.conftest import EMAIL, TOKEN, Checkout, QuietServer
-from tests.cloud.script import PROJECT, Done, tool
+from tests.cloud.apis import JOB, SERVED, TOKEN, TRAIN, Apis, Json, Tool, error
+from tests.cloud.conftest import EMAIL, Checkout
+from tests.cloud.script import PROJECT
 
 pytest.importorskip("google.auth", reason="needs the extra 'cloud'")
-Json = dict[str, Any]
-SERVED = ["serve", PROJECT, "cloud.serve.model=results/x/export/int8"]
-TRAIN = ["train", PROJECT, "cloud.name=first"]
-JOB = {"name": "projects/1/locations/europe-west1/customJobs/77", "state": "JOB_STATE_PENDING"}
-
-
-class Apis:
-    """Answers by method and a part of the path: the rules' in turn, the last of them again and again."""
-
-    def __init__(self) -> None:
-        self.rules: list[tuple[str, str, list[tuple[int, Json]]]] = []
-        self.seen: list[tuple[str, str, Json]] = []
-        self.tokens: list[tuple[int, Json]] = [(200, {"access_token": TOKEN, "expires_in": 3600})]
-        apis = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                if self.path == "/token":
-                    status, content = apis.tokens[0]
-                else:
-                    assert self.headers["authorization"] == f"Bearer {TOKEN}"
-                    sent = json.loads(body) if body.startswith(b"{") else {}
-                    apis.seen.append((self.command, self.path, sent))
-                    status, content = apis.answer(self.command, self.path)
-                data = json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json; charset=UTF-8")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = QuietServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def on(self, verb: str, part: str, *answers: tuple[int, Json]) -> None:
-        """Later rules go before earlier ones."""
-        self.rules.insert(0, (verb, part, list(answers)))
-
-    def answer(self, verb: str, path: str) -> tuple[int, Json]:
-        for asked, part, answers in self.rules:
-            if asked == verb and part in path:
-                return answers.pop(0) if len(answers) > 1 else answers[0]
-        return 200, {}
-
-    def calls(self, verb: str, part: str) -> list[Json]:
-        """Bodies of the requests so far."""
-        return [body for method, path, body in self.seen if method == verb and part in path]
-
-
-@pytest.fixture
-def apis() -> Iterator[Apis]:
-    started = Apis()
-    started.on("GET", "/v3/projects/my-project", (200, {"name": "projects/123", "projectId": "my-project"}))
-    yield started
-    started.server.shutdown()
-    started.server.server_close()
-
-
-Tool = Callable[..., Done]
-
-
-@pytest.fixture
-def cloud(apis: Apis, checkout: Checkout) -> Tool:
-    """The script with an account, asking the server of this machine."""
-    key = checkout.file("key.json", checkout.key(apis.url))
-
-    def run(*words: str, **environment: str) -> Done:
-        return tool(
-            *words,
-            **{
-                "GOOGLE_APPLICATION_CREDENTIALS": str(key), "LANDUSE_CLOUD_ENDPOINT": apis.url,
-                "LANDUSE_CLOUD_PAUSE_S": "0.01",
-            }
-            | environment,
-        )  # fmt: skip
-
-    return run
-
-
-def error(status: int, message: str, name: str, *details: Json) -> tuple[int, Json]:
-    """As google.rpc.Status is in JSON."""
-    return status, {"error": {"code": status, "message": message, "status": name, "details": list(details)}}
 
 
 def info(reason: str, **metadata: str) -> Json:
@@ -114,31 +21,6 @@ def info(reason: str, **metadata: str) -> Json:
         "domain": domain,
         "metadata": metadata,
     }
-
-
-def test_a_training_is_followed_to_its_end(apis: Apis, cloud: Tool) -> None:
-    states = ["JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_RUNNING", "JOB_STATE_SUCCEEDED"]
-    apis.on("POST", "/customJobs", (200, JOB))
-    apis.on("GET", "/customJobs/77", *[(200, {**JOB, "state": state}) for state in states])
-    done = cloud(*TRAIN, "model=resnet18")
-    assert done.status == 0 and done.out == "gs://my-project-landuse/results/first\n"
-    assert done.err.count("JOB_STATE_RUNNING") == 1 and "cloud.name=first" in done.err
-    [sent] = apis.calls("POST", "/customJobs")
-    assert sent["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["args"][-1] == "model=resnet18"
-
-
-def test_a_training_that_fails_says_why(apis: Apis, cloud: Tool) -> None:
-    failed = {**JOB, "state": "JOB_STATE_FAILED", "error": {"code": 8, "message": "CustomJob quota exceeded"}}
-    apis.on("POST", "/customJobs", (200, JOB))
-    apis.on("GET", "/customJobs/77", (200, failed))
-    done = cloud(*TRAIN)
-    assert done.status == 1 and "JOB_STATE_FAILED: CustomJob quota exceeded" in done.err and not done.out
-
-
-def test_nobody_waits_where_nobody_wants_to(apis: Apis, cloud: Tool) -> None:
-    apis.on("POST", "/customJobs", (200, JOB))
-    assert cloud(*TRAIN, "--no-wait").status == 0
-    assert not apis.calls("GET", "/customJobs/77")
 
 
 def test_a_deployment_is_waited_for(apis: Apis, cloud: Tool) -> None:
@@ -164,13 +46,36 @@ def test_a_deployment_that_fails_says_why(apis: Apis, cloud: Tool) -> None:
     assert done.status == 1 and "no /readyz" in done.err
 
 
-def test_who_may_no_longer_call_it_is_taken_out(apis: Apis, cloud: Tool) -> None:
+def test_who_may_no_longer_call_it_loses_the_right_first(apis: Apis, cloud: Tool) -> None:
+    """A revision without a key takes the place of one with a key: at no moment is it public."""
     other = {"role": "roles/run.viewer", "members": ["user:b@example.org"]}
-    policy = {"etag": "e1", "bindings": [{"role": "roles/run.invoker", "members": ["allUsers"]}, other]}
-    apis.on("GET", ":getIamPolicy", (200, policy))
-    assert cloud(*SERVED).status == 0
-    [sent] = apis.calls("POST", ":setIamPolicy")
-    assert sent["policy"]["bindings"] == [other] and sent["policy"]["etag"] == "e1"
+    old = {"role": "roles/run.invoker", "members": ["allUsers", "user:a@x.org"]}
+    shrunk = {"role": "roles/run.invoker", "members": ["user:a@x.org"]}
+    apis.on(
+        "GET", ":getIamPolicy",
+        (200, {"etag": "e1", "bindings": [old, other]}), (200, {"etag": "e2", "bindings": [shrunk, other]}),
+    )  # fmt: skip
+    assert cloud(*SERVED, "cloud.serve.invokers=[user:a@x.org,user:c@x.org]").status == 0
+    order = [path.rpartition(":")[2] if "Policy" in path else verb for verb, path, _ in apis.seen[:-1]]
+    order = [step for step in order if not step.startswith("get")]
+    assert order == ["setIamPolicy", "PATCH", "setIamPolicy"]
+    first, last = [sent["policy"] for sent in apis.calls("POST", ":setIamPolicy")]
+    assert first == {"version": 1, "etag": "e1", "bindings": [shrunk, other]}
+    assert last["bindings"] == [other, {**shrunk, "members": ["user:a@x.org", "user:c@x.org"]}]
+
+
+def test_a_first_deployment_has_nobody_to_take_out(apis: Apis, cloud: Tool) -> None:
+    apis.on("GET", ":getIamPolicy", error(404, "not found", "NOT_FOUND"), (200, {"etag": "e"}))
+    assert cloud(*SERVED, "cloud.serve.invokers=[allUsers]").status == 0
+    assert [verb for verb, _, _ in apis.seen] == ["GET", "PATCH", "GET", "POST", "GET"]
+
+
+def test_a_policy_that_another_wrote_meanwhile_is_read_again(apis: Apis, cloud: Tool) -> None:
+    conflict = error(409, "There were concurrent policy changes.", "ABORTED")
+    apis.on("GET", ":getIamPolicy", (200, {"etag": "before"}), (200, {"etag": "old"}), (200, {"etag": "new"}))
+    apis.on("POST", ":setIamPolicy", conflict, (200, {}))
+    assert cloud(*SERVED, "cloud.serve.invokers=[user:b@x.org]").status == 0
+    assert [sent["policy"]["etag"] for sent in apis.calls("POST", ":setIamPolicy")] == ["old", "new"]
 
 
 def test_setup_leaves_what_is_there(apis: Apis, cloud: Tool) -> None:
@@ -209,14 +114,6 @@ def test_setup_leaves_what_is_there(apis: Apis, cloud: Tool) -> None:
     assert again.status == 0 and len(apis.calls("POST", "/v3/projects/my-project:setIamPolicy")) == count
 
 
-def test_a_policy_that_another_wrote_meanwhile_is_read_again(apis: Apis, cloud: Tool) -> None:
-    conflict = error(409, "There were concurrent policy changes.", "ABORTED")
-    apis.on("GET", ":getIamPolicy", (200, {"etag": "old"}), (200, {"etag": "new"}))
-    apis.on("POST", ":setIamPolicy", conflict, (200, {}))
-    assert cloud(*SERVED, "cloud.serve.invokers=[user:b@x.org]").status == 0
-    assert [sent["policy"]["etag"] for sent in apis.calls("POST", ":setIamPolicy")] == ["old", "new"]
-
-
 MEMBER = f"--member=serviceAccount:{EMAIL}"
 DISABLED = "Vertex AI API has not been used in project 123 before or it is disabled."
 ACT_AS = "You do not have permission to act as service_account: landuse-train@my-project.iam.gserviceaccount.com"
@@ -231,6 +128,13 @@ FAULTS = {
             info("IAM_PERMISSION_DENIED", permission="aiplatform.customJobs.create"),
         ),
         f"gcloud projects add-iam-policy-binding my-project {MEMBER} --role=roles/aiplatform.user",
+    ),
+    "image": (
+        error(
+            403, "Permission 'artifactregistry.repositories.downloadArtifacts' denied", "PERMISSION_DENIED",
+            info("IAM_PERMISSION_DENIED", permission="artifactregistry.repositories.downloadArtifacts"),
+        ),
+        "--role=roles/artifactregistry.reader",
     ),
     "act as": (
         error(403, ACT_AS, "PERMISSION_DENIED"),
@@ -265,7 +169,7 @@ FAULTS = {
     "place": (error(404, "Requested entity was not found.", "NOT_FOUND"), "cloud.region"),
     "GitHub": (error(400, "Repository mapping does not exist. Please", "FAILED_PRECONDITION"), "connect?project="),
     "value": (error(400, "Machine type is not supported.", "INVALID_ARGUMENT"), "--dry-run shows the request"),
-    "trouble of theirs": (error(500, "Internal error", "INTERNAL"), "Try again in a few minutes"),
+    "trouble of theirs": (error(500, "Internal error", "INTERNAL"), "It may have been started"),
     "no JSON": ((403, {}), "--role=roles/aiplatform.user"),
 }  # fmt: skip
 
@@ -274,15 +178,25 @@ FAULTS = {
 def test_a_refusal_is_a_sentence_with_its_cure(apis: Apis, cloud: Tool, answer: tuple[int, Json], cure: str) -> None:
     apis.on("POST", "/customJobs", answer)
     done = cloud(*TRAIN)
-    assert done.status == 2 and done.err.count("\n") == 1 and done.err.startswith("error: start the training first")
+    assert done.status == 2 and done.err.count("\n") == 1 and done.err.startswith("error: start the job first")
     assert cure in done.err and TOKEN not in done.err
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_what_may_pass_is_tried_again(apis: Apis, cloud: Tool, status: int) -> None:
-    apis.on("POST", "/customJobs", error(status, "Try later.", "UNAVAILABLE"), (503, {}), (200, JOB))
-    assert cloud(*TRAIN, "--no-wait").status == 0
-    assert len(apis.calls("POST", "/customJobs")) == 3
+def test_a_job_is_started_once(apis: Apis, cloud: Tool) -> None:
+    """After a 429 nothing has been done; after a 503 it may have been, and a second job would write the same folder."""
+    apis.on("POST", "/customJobs", error(429, "Try later.", "RESOURCE_EXHAUSTED"), (429, {}), (200, JOB))
+    assert cloud(*TRAIN, "--no-wait").status == 0 and len(apis.calls("POST", "/customJobs")) == 3
+    apis.on("POST", "/customJobs", error(503, "Try later.", "UNAVAILABLE"), (200, JOB))
+    done = cloud(*TRAIN, "--no-wait")
+    assert done.status == 2 and "may have been started all the same: 'status' shows it" in done.err
+    assert len(apis.calls("POST", "/customJobs")) == 4
+
+
+def test_what_may_be_repeated_is(apis: Apis, cloud: Tool) -> None:
+    apis.on("PATCH", "/services/landuse", (503, {}), (500, {}), (200, {"done": True}))
+    apis.on("GET", ":getIamPolicy", (502, {}), (200, {"etag": "e"}))
+    assert cloud(*SERVED).status == 0
+    assert len(apis.calls("PATCH", "/services/landuse")) == 3
 
 
 def test_expired_credentials(apis: Apis, cloud: Tool) -> None:
@@ -305,6 +219,7 @@ def test_no_network(cloud: Tool, checkout: Checkout) -> None:
     began = time.monotonic()
     done = cloud(*TRAIN, LANDUSE_CLOUD_ENDPOINT=nowhere)
     assert done.status == 2 and "No answer from europe-west1-aiplatform.googleapis.com" in done.err
+    assert "It may have been started all the same" in done.err
     key = checkout.file("other.json", checkout.key(nowhere))
     done = cloud(*TRAIN, GOOGLE_APPLICATION_CREDENTIALS=str(key))
     assert done.status == 2 and done.err.count("\n") == 1 and "check the network connection" in done.err

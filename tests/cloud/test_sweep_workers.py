@@ -1,7 +1,6 @@
 """A sweep whose workers share a study in PostgreSQL and nothing else: each has a disk and a folder in the bucket."""
 
 import csv
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from tests.sweeps.postgres_server import PASSWORD, Server
 
 pytest.importorskip("gcp_storage_emulator", reason="needs the extra 'dev'")
 pytest.importorskip("psycopg", reason="needs the extra postgres")
-SPEC = '{"task": {"type": "workerpool%d", "index": 0}}'
 NUM_TRIALS = 6
 
 
@@ -39,13 +37,12 @@ def test_the_union_of_workers_is_a_whole_sweep(
     monkeypatch.setenv("LANDUSE_DATABASE_URL", server.new_database("cloud"))
     sweep = ["name=cnn_tpe", "storage=${oc.env:LANDUSE_DATABASE_URL}", f"n_trials={NUM_TRIALS}", *tiny]
     sweep.append("hydra.sweeper.pruner.n_startup_trials=100")
-    wrapper = ["-m", "landuse.cloud.job", "--results", f"gs://{name}/s", "--worker-folders", "--every", "1", "--"]
     workers = []
     for number in range(2):
         where = tmp_path / f"machine-{number}"
         where.mkdir()
-        line = [sys.executable, *wrapper, "sweep", *sweep]
-        workers.append(subprocess.Popen(line, cwd=where, env=os.environ | {"CLUSTER_SPEC": SPEC % number}))
+        wrapper = ["-m", "landuse.cloud.job", "--results", f"gs://{name}/s/worker-{number}", "--every", "1", "--"]
+        workers.append(subprocess.Popen([sys.executable, *wrapper, "sweep", *sweep], cwd=where))
     assert [worker.wait(240) for worker in workers] == [0, 0]
     folders = [tmp_path / f"machine-{number}/outputs/sweeps/cnn_tpe" for number in range(2)]
     trained = [{path.name for path in (folder / "trials").iterdir()} for folder in folders]
@@ -54,7 +51,7 @@ def test_the_union_of_workers_is_a_whole_sweep(
     here = tmp_path / "here"
     here.mkdir()
     for number in range(2):  # by the address that the machine wrote to
-        Copier(tmp_path / f"fetched-{number}", Bucket(f"gs://{name}/s/workerpool{number}-0")).restore()
+        Copier(tmp_path / f"fetched-{number}", Bucket(f"gs://{name}/s/worker-{number}")).restore()
         shutil.copytree(tmp_path / f"fetched-{number}", here / "outputs", dirs_exist_ok=True)
     line = [sys.executable, "-m", "landuse.sweep", *sweep]
     done = subprocess.run(line, cwd=here, capture_output=True, text=True, timeout=120, check=False)
