@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from landuse.cloud import bucket as bucket_module
 from landuse.cloud import remote
 from landuse.cloud.bucket import Bucket
-from landuse.cloud.job import Copier, main, read_secret, worker_folder
+from landuse.cloud.job import Copier, main, read_secret
 from landuse.errors import FailureError, UserError
 from tests.cloud.conftest import TOKEN, Emulator, FakeGoogle, QuietServer, Reply
 from tests.cloud.script import PROJECT, tool
@@ -359,11 +359,3 @@ def test_a_secret_comes_from_its_service(machine: FakeGoogle, monkeypatch: pytes
     monkeypatch.setenv("LANDUSE_CLOUD_ENDPOINT", "http://example.org")
     with pytest.raises(UserError, match="must begin with https"):
         read_secret("projects/p/secrets/url/versions/latest")
-
-
-def test_workers_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLUSTER_SPEC", '{"cluster": {}, "task": {"type": "workerpool1", "index": 2, "trial": "x"}}')
-    assert worker_folder() == "workerpool1-2"
-    monkeypatch.delenv("CLUSTER_SPEC")
-    with pytest.raises(UserError, match="CLUSTER_SPEC"):
-        worker_folder()

@@ -9,7 +9,8 @@ from typing import Any
 from landuse.cloud.transport import Client, shown
 from landuse.errors import UserError
 
-SCOPES = ["https://www.googleapis.com/auth/devstorage.full_control"]  # gcsfs asks for the same
+STORAGE = "https://www.googleapis.com/auth/devstorage.full_control"  # gcsfs asks for the same
+EVERYTHING = "https://www.googleapis.com/auth/cloud-platform"  # whatever the account's roles allow
 CLOCK_TOLERANCE_S = 300.0  # Google takes no signature from further away
 # Type of a credentials file: google-auth's module and constructor. They are slow to import, so only one ever is.
 BUILDERS = {
@@ -28,6 +29,10 @@ KINDS = {
 }
 
 
+class RefusedError(UserError):
+    """The login is refused for good: it is no use to try again."""
+
+
 class Account:
     """Who asks."""
 
@@ -40,7 +45,8 @@ class Account:
         """Fetch a token.
 
         Raises:
-            UserError: it is refused, or nobody answers.
+            RefusedError: it is refused.
+            UserError: nobody answers.
         """
         raise NotImplementedError
 
@@ -62,12 +68,13 @@ class FileAccount(Account):
         kind: a key of :data:`BUILDERS`.
         info: the file's content, with the keys that its kind requires.
         source: the file and why it is the one, for messages.
+        scope: what the token is to be good for, where that can be asked for.
 
     Raises:
         UserError: google-auth does not take it.
     """
 
-    def __init__(self, kind: str, info: dict[str, Any], source: str) -> None:
+    def __init__(self, kind: str, info: dict[str, Any], source: str, scope: str = STORAGE) -> None:
         self.kind, self.headers = kind, {}
         self.source = f"{KINDS[kind]}: {source}"
         self.name = _name(kind, info)
@@ -77,7 +84,7 @@ class FileAccount(Account):
             module = "google.auth.aws"
         elif kind == "external_account" and "executable" in (info.get("credential_source") or {}):
             module = "google.auth.pluggable"
-        arguments = {} if "authorized_user" in kind else {"scopes": SCOPES}  # a person's scopes are those of the login
+        arguments = {} if "authorized_user" in kind else {"scopes": [scope]}  # a person's scopes are those of the login
         try:
             self._credentials = getattr(importlib.import_module(module).Credentials, constructor)(info, **arguments)
         except ValueError as error:  # its text may quote the file
@@ -88,7 +95,8 @@ class FileAccount(Account):
         """Fetch a token as google-auth does, and the e-mail address that comes with a person's token.
 
         Raises:
-            UserError: the token is refused, or nobody answers.
+            RefusedError: the token is refused.
+            UserError: nobody answers, or with nonsense.
         """
         from google.auth.exceptions import GoogleAuthError
 
@@ -96,7 +104,8 @@ class FileAccount(Account):
             self._credentials.refresh(client)
             self._credentials.apply(self.headers)
         except GoogleAuthError as error:
-            raise UserError(self._refused(error, client.clock_skew_s)) from error
+            kind = UserError if error.retryable else RefusedError
+            raise kind(self._refused(error, client.clock_skew_s)) from error
         except (TypeError, ValueError, KeyError, AttributeError) as error:  # an answer that google-auth cannot parse
             cure = "a proxy or a captive portal may stand in between, or the file names the wrong token server"
             raise UserError(f"The token server's answer for {self.name} is malformed: {cure}.") from error
@@ -128,7 +137,10 @@ class FileAccount(Account):
 
 
 class MachineAccount(Account):
-    """The account that a machine or service of Google Cloud has of itself, told by its metadata server."""
+    """The account that a machine or service of Google Cloud has of itself, told by its metadata server.
+
+    Its token is good for what the machine was made with: everything, in jobs of Vertex AI and on Cloud Run.
+    """
 
     def __init__(self, host: str) -> None:
         self.name, self.member, self.headers = "the machine's own account", "serviceAccount:EMAIL", {}
@@ -139,7 +151,8 @@ class MachineAccount(Account):
         """Ask the metadata server for a token and the account's address.
 
         Raises:
-            UserError: it does not answer, or this machine has no account.
+            RefusedError: this machine has no account.
+            UserError: it does not answer.
         """
         flavour = {"Metadata-Flavor": "Google"}
         token, address = client.side_by_side(
@@ -148,7 +161,7 @@ class MachineAccount(Account):
         )
         content = token.json() or {}
         if token.status != 200 or "access_token" not in content:
-            raise UserError(
+            raise RefusedError(
                 f"No credentials: the {self.source} answers {token.status}, so no service account is attached to this "
                 "machine. Attach one, or give a key file with GOOGLE_APPLICATION_CREDENTIALS=FILE."
             )

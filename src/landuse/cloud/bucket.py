@@ -20,16 +20,15 @@ from urllib.parse import quote
 import requests
 
 from landuse.cloud import credentials, remote
-from landuse.cloud.accounts import Account, Anonymous
+from landuse.cloud.accounts import Account, Anonymous, RefusedError
 from landuse.cloud.transport import OVERLOADED, Client, shown
 from landuse.config.schema import StorageConfig
 from landuse.errors import FailureError, UserError
 from landuse.files import replacing
 
 T = TypeVar("T")
-AT_ONCE = (
-    8 << 20
-)  # bytes; larger ones go in pieces, so that what breaks off goes on where it was. A multiple of 256 KiB
+# Bytes, a multiple of 256 KiB; larger files go in pieces, so that what breaks off goes on where it was.
+AT_ONCE = 8 << 20
 TIMEOUT_S = 60.0
 LOGIN_WITHIN_S = 20.0
 TOKEN_LASTS_S = 1800.0  # of the hour, or less where a machine hands out one that it had kept
@@ -47,7 +46,8 @@ class Bucket:
         patience_s: for how long what may pass is tried again.
 
     Raises:
-        UserError: the address is none of a bucket, or there is no account.
+        UserError: the address is none of a bucket, or there is no account. From every method: the account's login is
+            refused for good.
     """
 
     def __init__(self, url: str, patience_s: float = 60.0) -> None:
@@ -71,6 +71,8 @@ class Bucket:
 
     def fetch(self, name: str, path: Path) -> None:
         """Write an object to a file, which is whole and has the object's checksum or is not there.
+
+        An object that was composed of others has no MD5: of that one the size is compared and nothing more.
 
         Raises:
             FailureError: it cannot be had.
@@ -108,20 +110,23 @@ class Bucket:
         address = self._api(f"o/{quote(self._full(name), safe='')}")
         described = _json(self._ask("GET", address))
         content = self._ask("GET", address, params={"alt": "media"}, stream=True)
-        digest = hashlib.md5(usedforsecurity=False)
+        digest, size = hashlib.md5(usedforsecurity=False), 0
         with replacing(path) as aside:
             try:
                 with aside.open("wb") as file:
                     for piece in content.iter_content(1 << 20):
                         digest.update(piece)
-                        file.write(piece)
+                        size += file.write(piece)
             except requests.RequestException as error:
                 raise PassingError(f"it breaks off ({shown(error)})") from error
-            if described.get("md5Hash") != base64.b64encode(digest.digest()).decode():
+            checksum = described.get("md5Hash")
+            if checksum is None and str(size) != str(described.get("size")):
+                raise PassingError("what arrives has another size")
+            if checksum is not None and checksum != base64.b64encode(digest.digest()).decode():
                 raise PassingError("what arrives has another checksum")
 
     def _store_at_once(self, file: BinaryIO, size: int, name: str) -> None:
-        data = os.pread(file.fileno(), size, 0)
+        data = _read(file, size, 0)
         checksum = _md5([data])
         boundary = hashlib.sha256(data).hexdigest()
         head = json.dumps({"name": self._full(name), "md5Hash": checksum}).encode()
@@ -140,11 +145,14 @@ class Bucket:
         about = {"name": self._full(name), "md5Hash": checksum}
         told = {"X-Upload-Content-Length": str(size), "X-Upload-Content-Type": "application/octet-stream"}
         query = {"uploadType": "resumable", "name": self._full(name)}
-        return self._ask("POST", self._upload_api(), params=query, json=about, headers=told).headers["Location"]
+        answer = self._ask("POST", self._upload_api(), params=query, json=about, headers=told)
+        if not answer.headers.get("Location"):
+            raise PassingError("its answer does not say where an upload goes")
+        return answer.headers["Location"]
 
     def _store_piece(self, upload: str, file: BinaryIO, at: int, size: int, checksum: str) -> int:
         """Send the next piece; how much has arrived then. After a failure the server is asked first."""
-        piece = os.pread(file.fileno(), min(AT_ONCE, size - at), at)
+        piece = _read(file, min(AT_ONCE, size - at), at)
         told = {"Content-Range": f"bytes {at}-{at + len(piece) - 1}/{size}"}
         try:
             answer = self._ask("PUT", upload, data=piece, headers=told)
@@ -203,6 +211,8 @@ class Bucket:
             return
         try:
             self._account.login(Client(LOGIN_WITHIN_S))
+        except RefusedError:
+            raise
         except UserError as error:  # a server that does not answer now, for example
             raise PassingError(str(error).rstrip(".")) from error
         self._token_ends = time.monotonic() + TOKEN_LASTS_S
@@ -232,7 +242,12 @@ def _require(answer: requests.Response, checksum: str) -> None:
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
     for at in range(0, size, AT_ONCE):
-        yield os.pread(file.fileno(), min(AT_ONCE, size - at), at)
+        yield _read(file, min(AT_ONCE, size - at), at)
+
+
+def _read(file: BinaryIO, size: int, at: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
 
 
 def _md5(pieces: Any) -> str:

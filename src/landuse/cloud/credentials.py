@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from landuse.cloud.accounts import Account, Anonymous, FileAccount, MachineAccount
+from landuse.cloud.accounts import STORAGE, Account, Anonymous, FileAccount, MachineAccount
 from landuse.cloud.remote import Remote
 from landuse.cloud.transport import shown
 from landuse.errors import UserError
@@ -35,8 +35,12 @@ class _Place(NamedTuple):
     cure: str  # when the file is not there
 
 
-def find(remote: Remote) -> Account:
+def find(remote: Remote, scope: str = STORAGE) -> Account:
     """The account that DVC would use for this remote, not logged in yet.
+
+    Args:
+        remote: the place.
+        scope: what its token is to be good for.
 
     Raises:
         UserError: there is none, or its file is missing or malformed.
@@ -48,7 +52,7 @@ def find(remote: Remote) -> Account:
         info = _read(place)
         kind = _kind(place, info, remote)
         _check_project(remote, info)
-        return FileAccount(kind, info, f"{place.path}, {place.because}")
+        return FileAccount(kind, info, f"{place.path}, {place.because}", scope)
     if host := _metadata_host():
         return MachineAccount(host)
     raise UserError(

@@ -13,7 +13,6 @@ is read and written after all of it, so that metrics and best weights in the buc
 import argparse
 import base64
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -23,14 +22,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from landuse.cloud import credentials
+from landuse.cloud import accounts, credentials
 from landuse.cloud.bucket import Bucket
 from landuse.cloud.endpoint import redirected
 from landuse.cloud.remote import Remote
 from landuse.cloud.transport import Client, shown
-from landuse.errors import FailureError, UserError, printable
+from landuse.errors import FailureError, Interrupted, UserError, printable
 
 GOES_ON_FROM = "last.pt"
 WHILE_RUNNING_S, AT_THE_END_S = 10.0, 120.0  # how long a failing copy is tried again
@@ -77,9 +76,10 @@ class Copier:
             changed = self.waiting()
             last = {}
             for name in [name for name in changed if Path(name).name == GOES_ON_FROM]:
-                last[name] = opened.enter_context((self.folder / name).open("rb"))
+                with contextlib.suppress(FileNotFoundError):  # removed or renamed since: this pass has none
+                    last[name] = opened.enter_context((self.folder / name).open("rb"))
             for name in changed:
-                if name not in last:
+                if Path(name).name != GOES_ON_FROM:
                     with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:
                         self._store(name, file)
             for name, file in last.items():
@@ -113,28 +113,53 @@ def _signature(stat: os.stat_result) -> Signature:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def run(line: list[str], copier: Copier, every_s: float, environment: dict[str, str]) -> int:
+class Signals:
+    """SIGTERM and SIGINT while this is entered: for the command, and before there is one the end of the preparations.
+
+    As the first process of a container this one gets no signal that it has no handler for.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._waiting: list[int] = []  # those that came while the command was being started
+        self._interrupts = True
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        for known in (signal.SIGTERM, signal.SIGINT):
+            self._before[known] = signal.signal(known, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for known, handler in self._before.items():
+            signal.signal(known, handler)
+
+    def start(self, command: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+        """Start the command, which gets what signals come from now on."""
+        self._interrupts = False
+        # A session of its own: Ctrl-C in a terminal reaches both, and the command would take a second for impatience.
+        self._child = subprocess.Popen(command, env=environment, start_new_session=True)
+        self._hand_on()
+        return self._child
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self._interrupts:
+            self._interrupts = False  # once: what is being cleared away by then is not disturbed
+            raise Interrupted(number, f"Stopped by {signal.Signals(number).name} before the command began.")
+        self._waiting.append(number)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        while self._child is not None and self._waiting:
+            self._child.send_signal(self._waiting.pop(0))
+
+
+def run(line: list[str], copier: Copier, every_s: float, environment: dict[str, str], signals: Signals) -> int:
     """Run the command, copying meanwhile and at its end; the status to exit with.
 
     SIGTERM and SIGINT go to the command, which writes a checkpoint and leaves; what it wrote is copied after that.
     """
-    child: subprocess.Popen[bytes] | None = None
-    waiting: list[int] = []  # signals that came before there was a child to tell
-
-    def hand_on() -> None:
-        while child is not None and waiting:
-            child.send_signal(waiting.pop(0))
-
-    def receive(number: int, _frame: FrameType | None) -> None:
-        waiting.append(number)
-        hand_on()
-
-    for known in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(known, receive)
-    command = [sys.executable, "-m", f"landuse.{line[0]}", *line[1:]]
-    # A session of its own: Ctrl-C in a terminal reaches both, and the command would take a second one for impatience.
-    child = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
-    hand_on()
+    child = signals.start([sys.executable, "-m", f"landuse.{line[0]}", *line[1:]], os.environ | environment)
     done = threading.Event()
     copier.bucket.patience_s = WHILE_RUNNING_S
     thread = threading.Thread(target=_keep_copying, args=(copier, every_s, done), daemon=True)
@@ -146,10 +171,10 @@ def run(line: list[str], copier: Copier, every_s: float, environment: dict[str, 
     copier.bucket.patience_s = AT_THE_END_S
     try:
         copier.copy()
-    except (FailureError, OSError) as error:
+    except Exception as error:  # whatever it is, the command's status is not lost over it
         names = copier.waiting()
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        _tell(f"error: {len(names)} files did not arrive at {copier.bucket.url} ({some}): {error}")
+        _tell(f"error: {len(names)} files did not arrive at {copier.bucket.url} ({some}): {_said(error)}")
         return status or 1
     return status
 
@@ -160,10 +185,15 @@ def _keep_copying(copier: Copier, every_s: float, done: threading.Event) -> None
         try:
             copier.copy()
             said = ""
-        except (FailureError, OSError) as error:
-            if str(error) != said:
-                _tell(f"warning: results are not copied for now, and the command goes on: {error}")
-            said = str(error)
+        except Exception as error:  # none of them ends the copying: the next pass may succeed
+            if (now := _said(error)) != said:
+                _tell(f"warning: results are not copied for now, and the command goes on: {now}")
+            said = now
+
+
+def _said(error: Exception) -> str:
+    """A sentence of ours, and the class before any other."""
+    return str(error) if isinstance(error, FailureError | UserError) else f"{type(error).__name__}: {error}"
 
 
 def read_secret(resource: str) -> str:
@@ -172,7 +202,7 @@ def read_secret(resource: str) -> str:
     Raises:
         UserError: it cannot be had.
     """
-    client, account = Client(SECRETS_WITHIN_S), credentials.find(Remote("secrets", "", ""))
+    client, account = Client(SECRETS_WITHIN_S), credentials.find(Remote("secrets", "", ""), accounts.EVERYTHING)
     account.login(client)
     answer = client(redirected(f"{SECRETS}/{resource}:access"), headers=account.headers)
     content = answer.json() or {}
@@ -188,19 +218,6 @@ def read_secret(resource: str) -> str:
     raise UserError(f"The secret {secret} cannot be read: {answer.status} ({said}): {cure}.")
 
 
-def worker_folder() -> str:
-    """Which of several machines this is, as Vertex AI says, such as ``workerpool1-2``.
-
-    Raises:
-        UserError: it does not say.
-    """
-    try:
-        task = json.loads(os.environ["CLUSTER_SPEC"])["task"]
-        return f"{task['type']}-{task['index']}"
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError("--worker-folders needs CLUSTER_SPEC, which Vertex AI sets: leave it out here.") from error
-
-
 def _tell(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
@@ -210,7 +227,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--results", required=True, metavar="gs://BUCKET/PREFIX", help="where results are kept")
     parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="the command's results here (outputs)")
     parser.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="between two copies (60)")
-    parser.add_argument("--worker-folders", action="store_true", help="a folder below the prefix for each machine")
     parser.add_argument("--secret", action="append", default=[], metavar="VARIABLE=projects/P/secrets/S/versions/V",
                         help="for the command's environment; repeatable")  # fmt: skip
     parser.add_argument("command", nargs="+", help="such as: train model=cnn")
@@ -218,19 +234,24 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: the command's; 1 if results did not arrive or cannot be put back, 2 for a mistake."""
-    options = _parse(arguments)
+    """Exit status: the command's; 1 if results did not arrive or cannot be put back, 2 for a mistake.
+
+    128 + n: signal n came before the command had begun.
+    """
     try:
-        url = f"{options.results.rstrip('/')}/{worker_folder()}" if options.worker_folders else options.results
-        copier = Copier(Path(options.outputs), Bucket(url, AT_THE_END_S))
-        secrets = {name: read_secret(of) for name, _, of in (word.partition("=") for word in options.secret)}
-        restored = copier.restore()
+        with Signals() as signals:
+            options = _parse(arguments)
+            copier = Copier(Path(options.outputs), Bucket(options.results, AT_THE_END_S))
+            secrets = {name: read_secret(of) for name, _, of in (word.partition("=") for word in options.secret)}
+            if restored := copier.restore():
+                _tell(f"{restored} files of an earlier attempt put back from {options.results}")
+            return run(options.command, copier, options.every, secrets, signals)
     except (UserError, FailureError) as error:
         _tell(f"error: {error}")
         return 2 if isinstance(error, UserError) else 1
-    if restored:
-        _tell(f"{restored} files of an earlier attempt put back from {url}")
-    return run(options.command, copier, options.every, secrets)
+    except Interrupted as stop:
+        _tell(str(stop))
+        return 128 + stop.signal_number
 
 
 if __name__ == "__main__":
