@@ -40,7 +40,7 @@ def evaluate(config: Config, call: Invocation) -> dict[str, Any]:
         The content of ``<run>/evaluation.json`` (``evaluation-val.json`` for the validation split).
 
     Raises:
-        UserError: no such run, no exported model in it, or data of other classes.
+        UserError: no such run, no finished model in it, or data of other classes.
     """
     logs.to_stderr(config.log)
     folder = runs.find(config.run, Path(config.outputs), config.tracking.timeout_s)

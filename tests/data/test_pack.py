@@ -21,6 +21,7 @@ from PIL import Image
 from landuse.config.schema import ArchiveConfig, DataConfig, QualityConfig, SplitConfig, SyntheticConfig
 from landuse.data import duplicates, identity
 from landuse.data.pack import channel_statistics, make, prepare, value_counts
+from landuse.data.report.write import write_report
 from landuse.data.synthetic import CLASSES, draw_scene
 from landuse.errors import UserError
 
@@ -116,6 +117,18 @@ def test_nothing_but_rubbish(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="None of the 2 images can be used"):
         prepare(config)
     assert list((tmp_path / "home" / "packs").iterdir()) == []
+
+
+def test_one_image_in_two_classes_is_told(
+    config: DataConfig, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(image_folder, tmp_path / "copy")
+    shutil.copy(copy / "roof" / "roof000.png", copy / "field" / "roof000.png")
+    pack = prepare(replace(config, root=str(copy)))
+    assert "Images that show the same have two classes (pairs: 1)" in caplog.text
+    assert "field/roof000.png and roof/roof000.png" in caplog.text
+    page = write_report(pack).read_text(encoding="utf-8")
+    assert "one label is wrong, for they have two classes: field/roof000.png and roof/roof000.png." in page
 
 
 def test_duplicates_stay_together_and_leaks_of_lists_are_reported(

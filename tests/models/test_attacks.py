@@ -301,5 +301,5 @@ def test_a_key_that_occurs_twice(model_json: Callable[..., str], tmp_path: Path)
 def test_a_file_of_the_model_that_is_none(name: str, how: str, model_json: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / name).unlink()
     {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": Path.mkdir}[how](tmp_path / name)
-    with pytest.raises(UserError, match=r"holds no exported model|has no model.safetensors"):
+    with pytest.raises(UserError, match=r"holds no finished model|has no model.safetensors"):
         load_model(tmp_path)

@@ -127,7 +127,7 @@ def test_model_folder_is_the_folder_or_the_runs_model(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     write(tmp_path / "model", GOOD)
     assert model_folder(tmp_path) == model_folder(tmp_path / "model") == tmp_path / "model"
-    with pytest.raises(UserError, match="holds no exported model"):
+    with pytest.raises(UserError, match="holds no finished model"):
         model_folder(tmp_path / "other")
 
 

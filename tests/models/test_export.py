@@ -174,5 +174,5 @@ def test_damaged_weights_and_missing_files(folder: Path) -> None:
     with pytest.raises(UserError, match=r"has no model.safetensors: copy the whole folder"):
         load_model(folder)
     (folder / "model.json").unlink()
-    with pytest.raises(UserError, match=r"holds no exported model"):
+    with pytest.raises(UserError, match=r"holds no finished model"):
         load_model(folder)

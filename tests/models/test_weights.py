@@ -213,7 +213,7 @@ def test_files_cut_anywhere_are_explained(tmp_path: Path) -> None:
 def test_missing_file_and_folder_without_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"model.weights={tmp_path}/none.pt: no such file"):
         load_weights(build(), tmp_path / "none.pt", 5)
-    with pytest.raises(UserError, match="holds no exported model"):
+    with pytest.raises(UserError, match="holds no finished model"):
         load_weights(build(), tmp_path, 5)
 
 

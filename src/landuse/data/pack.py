@@ -299,6 +299,12 @@ def _write_pack(folder: Path, paths: list[str], scanned: Scan, fingerprint: str,
     _write_index(folder / "index.csv", paths, parts, groups)
     split.write_lists(folder / "split", paths, parts)
     write_json(folder / "quality.json", quality.to_json(scanned.findings, paths, pairs, leaks))
+    if at_odds := quality.at_odds(paths, pairs):
+        first, second = at_odds[0]
+        log.warning(
+            "Images that show the same have two classes (pairs: %d), such as %s and %s: one label of each is wrong.",
+            len(at_odds), first, second,
+        )  # fmt: skip
     content = {
         "format": FORMAT,
         "name": config.name,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from landuse.data.duplicates import Pair
+from landuse.data.sources import class_of
 from landuse.data.split import Leak
 
 MAX_EXAMPLES = 5  # per conversion
@@ -28,6 +29,12 @@ class Findings:
             self.conversions[note] += 1
             # The first by name, in whatever order images arrive: a zip, a tar and a folder are read in different ones.
             self.examples[note] = sorted([*self.examples.get(note, []), path])[:MAX_EXAMPLES]
+
+
+def at_odds(paths: Sequence[str], pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """Pairs that show the same and are of two classes."""
+    named = [(paths[pair.first], paths[pair.second]) for pair in pairs]
+    return [(first, second) for first, second in named if class_of(first) != class_of(second)]
 
 
 def to_json(findings: Findings, paths: Sequence[str], pairs: Sequence[Pair], leaks: Sequence[Leak]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def model_folder(path: Path) -> Path:
         if (folder / DESCRIPTION_FILE).is_file():
             return folder
     raise UserError(
-        f"{path} holds no exported model: neither it nor its folder model/ has a {DESCRIPTION_FILE}. Give a run folder"
+        f"{path} holds no finished model: neither it nor its folder model/ has a {DESCRIPTION_FILE}. Give a run folder"
         " of a training that has ended, or its model/ folder."
     )
 

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from landuse.data.pack import Pack, PackedSplit
 from landuse.data.report import figures
+from landuse.data.sources import class_of
 from landuse.data.split import SPLITS
 from landuse.page.markup import Html, tag
 from landuse.page.parts import figure, names_table, number_cell, png, section, table
 from landuse.page.write import page, write_page
 
 MAX_ROWS = 200  # of a table; quality.json has them all
+MOST_NAMED = 5
 
 
 def write_report(pack: Pack) -> Path:
@@ -64,8 +66,10 @@ def _draw(folder: Path, pack: Pack, splits: dict[str, PackedSplit], found: dict[
 
 
 def _pair_text(pair: dict[str, Any]) -> str:
-    first, second = (pair[key].rpartition("/")[2].rpartition(".")[0][-20:] for key in ("first", "second"))
-    return f"{first}, {second}: " + ("equal" if pair["exact"] else f"{pair['correlation']:.3f}")
+    first, second = (pair[key].rpartition(".")[0] for key in ("first", "second"))
+    if class_of(first) == class_of(second):
+        first, second = (name.rpartition("/")[2] for name in (first, second))
+    return f"{first[-20:]}, {second[-20:]}: " + ("equal" if pair["exact"] else f"{pair['correlation']:.3f}")
 
 
 def _header(pack: Pack, found: dict[str, Any]) -> Html:
@@ -127,10 +131,15 @@ def _duplicates(folder: Path, found: dict[str, Any]) -> Html:
     rows = _rows(
         pairs, lambda pair: [pair["first"], pair["second"], "equal" if pair["exact"] else f"{pair['correlation']:.3f}"]
     )
+    at_odds = [pair for pair in pairs if class_of(pair["first"]) != class_of(pair["second"])]
+    odd = [f"{pair['first']} and {pair['second']}" for pair in at_odds[:MOST_NAMED]]
+    more = ", ..." if len(at_odds) > MOST_NAMED else ""
+    labels = f" Of {len(at_odds):,} pairs one label is wrong, for they have two classes: {', '.join(odd)}{more}."
     note = (
         f"{len(pairs):,} pairs show the same, up to turning, mirroring, brightness and compression. Images that are "
         "paired directly or through others form a group. "
         + ("Given lists divide some: see the leaks." if found["leaks"] else "No group is divided between splits.")
+        + (labels if at_odds else "")
     )
     caption = "Pairs with the correlation of their thumbnails in the best symmetry."
     photos = figure(png(folder / "duplicates.png"), "Pairs of images that show the same.", caption, "photo")
