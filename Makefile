@@ -63,8 +63,9 @@ format: setup ## rewrite the code in the project's style
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1 # an advertisement
 docs: setup ## build the documentation as a site, into site/; a broken link or anchor ends it
 	$(PYTHON) -m mkdocs build --strict $(ARGS)
+	@echo "open        site/index.html"
 
-docs-serve: setup ## show that site on http://127.0.0.1:8000 and build it anew as you write (ARGS="--dev-addr HOST:PORT")
+docs-serve: setup ## show that site on http://127.0.0.1:8001 and build it anew as you write (ARGS="--dev-addr HOST:PORT")
 	$(PYTHON) -m mkdocs serve $(ARGS)
 
 # All extras but ray and benchmark, which are large and which few have a use for; then what of it is in which image.

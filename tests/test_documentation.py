@@ -21,6 +21,7 @@ from landuse.config.folders import config_dir
 from landuse.config.schema import MODEL_KINDS, Config
 from landuse.models.names import TORCHVISION_CLASSIFIERS
 from landuse.sweep import OWN_KEYS
+from tests.serving.browser import CHROMIUM, Browser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -212,3 +213,18 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
         assert not re.search(
             r'<(?:script|img|link rel="stylesheet")[^>]+(?:src|href)="(?:https?:)?//', path.read_text()
         ), path
+    if CHROMIUM is not None:
+        search_from_the_disk(tmp_path)
+
+
+def search_from_the_disk(folder: Path) -> None:
+    """The search of the site in ``folder`` works where no server is, and asks nobody for anything."""
+    (folder / "profile").mkdir()
+    browser = Browser(folder / "profile")
+    try:
+        browser.open((folder / "site/tutorial.html").as_uri() + "?q=cutmix")
+        browser.wait_for("document.querySelector('.md-search-result__item')")
+        assert "CutMix" in browser.text(".md-search-result__list")
+        assert [url for url in browser.requests if not url.startswith(("file:", "data:", "about:"))] == []
+    finally:
+        browser.close()
