@@ -152,7 +152,7 @@ def test_the_service_answers(exported: Path, image_folder: Path) -> None:
         picture = next((image_folder / "water").glob("*.png"))
         answer = requests.post("http://127.0.0.1:8517/predict", files={"file": picture.read_bytes()}, timeout=10)
         assert answer.status_code == 200, answer.text
-        assert answer.json()["predictions"][0]["class"] in {"field", "roof", "water"}, answer.text
+        assert answer.json()["results"][0]["predictions"][0]["class"] in {"field", "roof", "water"}, answer.text
         status = Path(f"/proc/{_inside(process.pid)}/status").read_text()
         assert "Uid:\t10001\t" in status
 

@@ -27,7 +27,8 @@ def preprocess(config: Config, call: Invocation) -> None:
     if not page.is_file():
         from landuse.data.report import write_report  # draws, which takes longer to import than all the rest
 
-        page = write_report(make(replace(config.data, max_images=None)))
+        whole = pack if config.data.max_images is None else make(replace(config.data, max_images=None))
+        page = write_report(whole)
     log.info("report      %s", page)
     check_quality(pack, config.data)
 
