@@ -5,7 +5,8 @@
 What is sent is in the YAML files beside this one, in the form that Google's APIs publish.
 """
 
-import json
+import difflib
+import os
 import subprocess
 import sys
 import time
@@ -13,10 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
-from documents import FOLDER, PolicyChange, Request, Step, literal, require, settings, steps
+from documents import FOLDER, PolicyChange, Request, Step, literal, no_words, require, settings, steps
 from following import follow
-from google_api import AnsweredError, Google, pause_s, tell
+from google_api import AnsweredError, Google, OddAnswerError, tell, understood
+from looking import logs, status
 from omegaconf import DictConfig, OmegaConf
+from sending import MISSING, Sender
 
 from landuse.errors import FailureError, UserError, printable
 
@@ -35,77 +38,8 @@ USAGE = """usage: python docker/gcp/cloud.py COMMAND [--dry-run] [cloud.KEY=VALU
   --no-wait  of build, train and sweep: start it and leave
 
 Settings and their meaning: docker/gcp/settings.yaml. The guide: docs/google-cloud.md."""
-FLAGS = ("--dry-run", "--no-wait", "--delete")
+FLAGS = {"build": ("--no-wait",), "train": ("--no-wait",), "sweep": ("--no-wait",), "teardown": ("--delete",)}
 DATABASE_URL = "LANDUSE_DATABASE_URL"
-MISSING = 404
-
-
-class Sender:
-    """Does a document's steps, or shows them where it is a dry run."""
-
-    def __init__(self, config: DictConfig, is_dry: bool) -> None:
-        self.config = config
-        self.google = None if is_dry else Google(str(config.project), pause_s())
-
-    def run(self, document: str, data: bytes = b"") -> dict[str, Any]:
-        """Every step in turn; the last answer.
-
-        Raises:
-            UserError: an API refuses; what was done before stays, and the command can be repeated.
-        """
-        answer: dict[str, Any] = {}
-        for step in steps(document, self.config):
-            if self.google is None:
-                show(step)
-            else:
-                answer = self._do(self.google, step, data)
-        return answer
-
-    def _do(self, google: Google, step: Step, data: bytes) -> dict[str, Any]:
-        try:
-            if isinstance(step, PolicyChange):
-                tell(f"{step.say}: {'done' if google.change(step) else 'is so already'}")
-                return {}
-            if step.unless and self._is_there(google, step):
-                tell(f"{step.say}: exists already")
-                return {}
-            answer = google.send(step, data if step.data else None)
-            if step.wait:
-                answer = google.finish(step, answer)
-        except AnsweredError as error:
-            if error.status == MISSING and isinstance(step, PolicyChange) and step.change == "shrink":
-                tell(f"{step.say}: it is not there yet")
-                return {}
-            if error.status == 409 and isinstance(step, Request) and step.verb == "POST":
-                tell(f"{step.say}: exists already")
-                return {}
-            raise google.explained(error, step) from error
-        if step.keep:
-            self.config[step.keep] = str(answer["name"]).rpartition("/")[2]
-        tell(f"{step.say}: done")
-        return answer
-
-    def _is_there(self, google: Google, step: Request) -> bool:
-        wanted = dict(step.unless or {})
-        items = google.send(Request(step.say, "GET", step.url)).get(wanted.pop("list"), [])
-        return any(wanted.items() <= item.items() for item in items)
-
-
-def show(step: Step) -> None:
-    """The exact requests on stdout. Of a policy: with the bindings that are added to whatever there is."""
-    requests = [step]
-    if isinstance(step, PolicyChange):
-        example: dict[str, Any] = {"etag": "ETAG-AS-READ", "bindings": step.bindings if step.change == "remove" else []}
-        requests = [step.read, *filter(None, [step.write(example)])]
-    print(f"# {step.say}")
-    for request in requests:
-        assert isinstance(request, Request)
-        print(f"{request.verb} {request.url}")
-        if request.data:
-            print("(the bytes of git archive --format=tar.gz HEAD)")
-        if request.body is not None:
-            print(json.dumps(request.body, indent=2))
-    print()
 
 
 def arguments_of(config: DictConfig, results: str, line: list[str], *options: str) -> list[str]:
@@ -134,6 +68,11 @@ def train(config: DictConfig, words: list[str], flags: set[str]) -> None:
 def sweep(config: DictConfig, words: list[str], flags: set[str]) -> None:
     """A job for each worker of one study."""
     require(config, "database_secret")
+    if any(word.lstrip("+~").partition("=")[0] == "storage" for word in words):
+        raise UserError(
+            "storage= is not given here, where it would be for all to read in the request: the study's URL is the "
+            f"value of the secret {config.database_secret} (cloud.database_secret)."
+        )
     if not any(word.startswith("name=") for word in words):
         raise UserError("No recipe is named: give name=RECIPE, such as name=cnn_tpe.")
     name_it(config, "sweep")
@@ -161,10 +100,11 @@ def launch(config: DictConfig, jobs: list[dict[str, Any]], results: str, flags: 
         for config.job in jobs:
             answer = sender.run("job.yaml")
             if sender.google is not None:
-                tell(str(answer["name"]))
-                url = f"https://{config.region}-aiplatform.googleapis.com/v1/{answer['name']}"
-                requests.append(Request(str(config.job.name), "GET", url))
-    except (UserError, KeyboardInterrupt):
+                url = f"https://{config.region}-aiplatform.googleapis.com/v1"
+                with understood(Request(f"start {config.job.name}", "POST", url, once=True)):
+                    tell(str(answer["name"]))
+                    requests.append(Request(str(config.job.name), "GET", f"{url}/{answer['name']}"))
+    except (UserError, FailureError, KeyboardInterrupt):
         if requests:
             names = ", ".join(request.say for request in requests)
             tell(f"{names}: started. Cancel them (gcloud ai custom-jobs cancel) before the same name is started again.")
@@ -196,9 +136,12 @@ def build(config: DictConfig, words: list[str], flags: set[str]) -> None:
         tell("warning: what is not committed is not built.")
     sender = Sender(config, "--dry-run" in flags)
     answer = sender.run("build.yaml", b"" if sender.google is None else git("archive", "--format=tar.gz", "HEAD"))
-    if sender.google is not None and "--no-wait" not in flags:
+    if sender.google is not None:
         url = f"https://cloudbuild.googleapis.com/v1/projects/{config.project}/locations/{config.region}/builds"
-        follow(sender.google, [Request("the build", "GET", f"{url}/{answer['metadata']['build']['id']}")], "status")
+        with understood(Request("start the build", "POST", url, once=True)):
+            started = Request("the build", "GET", f"{url}/{answer['metadata']['build']['id']}")
+        if "--no-wait" not in flags:
+            follow(sender.google, [started], "status")
 
 
 def escaped(value: Any) -> Any:
@@ -231,7 +174,14 @@ def serve(config: DictConfig, words: list[str], flags: set[str]) -> None:
     sender.run("serve.yaml")
     if sender.google is not None:
         url = f"https://run.googleapis.com/v2/projects/{config.project}/locations/{config.region}"
-        print(sender.google.send(Request("the service", "GET", f"{url}/services/{config.serve.name}")).get("uri", ""))
+        service = Request("the service", "GET", f"{url}/services/{config.serve.name}")
+        try:
+            uri = sender.google.send(service).get("uri")
+        except AnsweredError as error:
+            raise sender.google.explained(error, service) from error
+        if not isinstance(uri, str):
+            raise OddAnswerError(service)
+        print(printable(uri))
 
 
 def setup(config: DictConfig, words: list[str], flags: set[str]) -> None:
@@ -239,61 +189,6 @@ def setup(config: DictConfig, words: list[str], flags: set[str]) -> None:
     require(config, *(["sql.network"] if config.sql.create else []))
     no_words(words)
     Sender(config, "--dry-run" in flags).run("setup.yaml")
-
-
-def status(config: DictConfig, words: list[str], flags: set[str]) -> None:
-    """Jobs, builds and the service."""
-    require(config)
-    no_words(words)
-    sender = Sender(config, "--dry-run" in flags)
-    if sender.google is None:
-        sender.run("status.yaml")
-        return
-    for step in steps("status.yaml", config):
-        try:
-            answer = sender.google.send(step) if isinstance(step, Request) else {}
-        except AnsweredError as error:
-            if error.status != MISSING:
-                raise sender.google.explained(error, step) from error
-            answer = {}
-        print(f"{step.say}:")
-        for item in answer.get("customJobs") or answer.get("builds") or ([answer] if "uri" in answer else []):
-            ready = item.get("terminalCondition", {}).get("state", "")
-            what = item.get("displayName") or item.get("uri") or item.get("id")
-            print(f"  {item.get('createTime', '')[:19]}  {item.get('state') or item.get('status') or ready}  {what}")
-
-
-def logs(config: DictConfig, words: list[str], flags: set[str]) -> None:
-    """The newest lines of a job or of the service."""
-    require(config)
-    no_words(words)
-    condition = f'resource.type="cloud_run_revision" AND resource.labels.service_name="{config.serve.name}"'
-    is_dry = "--dry-run" in flags
-    if config.name:
-        condition = 'resource.type="ml_job" AND resource.labels.job_id="JOB_ID"'
-        url = (
-            f"https://{config.region}-aiplatform.googleapis.com/v1/projects/{config.project}/locations/{config.region}"
-        )
-        find = Request(f"look up {config.name}", "GET", f"{url}/customJobs?filter=display_name%3D%22{config.name}%22")
-        if is_dry:
-            show(find)
-        else:
-            config.job = {}
-            google = Google(str(config.project), pause_s())
-            try:
-                jobs = google.send(find).get("customJobs", [])
-            except AnsweredError as error:
-                raise google.explained(error, find) from error
-            if not jobs:
-                raise UserError(f"There is no job {config.name} in {config.region}: 'status' lists the newest.")
-            condition = condition.replace("JOB_ID", str(jobs[0]["name"]).rpartition("/")[2])
-    config.job = {"filter": condition}
-    entries = Sender(config, is_dry).run("logs.yaml").get("entries", [])
-    for entry in reversed(entries):
-        payload = entry.get("jsonPayload") or {}
-        text = entry.get("textPayload") or payload.get("message") or (json.dumps(payload) if payload else "")
-        if text:
-            print(f"{entry.get('timestamp', '')[:19]} {printable(str(text))}")
 
 
 def teardown(config: DictConfig, words: list[str], flags: set[str]) -> None:
@@ -305,7 +200,8 @@ def teardown(config: DictConfig, words: list[str], flags: set[str]) -> None:
         sender.run("teardown.yaml")
         return
     for step in steps("teardown.yaml", config):
-        tell(f"{step.say}: {_taken_down(sender.google, step, '--delete' in flags)}")
+        with understood(step):
+            tell(f"{step.say}: {_taken_down(sender.google, step, '--delete' in flags)}")
     if "--delete" not in flags:
         tell("Nothing was deleted: --delete deletes what is there.")
 
@@ -327,40 +223,51 @@ def _taken_down(google: Google, step: Step, deletes: bool) -> str:
     return "deleted"
 
 
-def no_words(words: list[str]) -> None:
-    """These commands know settings alone.
-
-    Raises:
-        UserError: there are other words.
-    """
-    if words:
-        raise UserError(f"{words[0]} is not understood here: settings are given as cloud.KEY=VALUE.")
-
-
 COMMANDS: dict[str, Callable[[DictConfig, list[str], set[str]], None]] = {
     "setup": setup, "build": build, "train": train, "sweep": sweep, "serve": serve, "status": status, "logs": logs,
     "teardown": teardown,
 }  # fmt: skip
 
 
+def flags_of(command: str, words: list[str]) -> set[str]:
+    """The flags among the words.
+
+    Raises:
+        UserError: one is none of this command's. As an override it would begin what was only to be shown.
+    """
+    known = ("--dry-run", *FLAGS.get(command, ()))
+    for word in words:
+        if word.startswith("-") and word not in known:
+            near = difflib.get_close_matches(word, known, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            raise UserError(f"'{command}' has no flag {word}: {hint}")
+    return {word for word in words if word in known}
+
+
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 what was started has failed, 2 a mistake that its message says how to mend."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
-        return 0 if arguments else 2
-    command, *words = arguments
-    flags = {word for word in words if word in FLAGS}
     try:
+        if not arguments or {"-h", "--help"} & set(arguments):
+            print(USAGE, flush=True)
+            return 0 if arguments else 2
+        command, *words = arguments
         if command not in COMMANDS:
             raise UserError(f"There is no command {command}: {', '.join(COMMANDS)}.")
-        config, others = settings([word for word in words if word not in FLAGS])
+        flags = flags_of(command, words)
+        if "???" in words:
+            raise UserError("??? is no override: give KEY=VALUE.")
+        config, others = settings([word for word in words if word not in flags])
         OmegaConf.update(config, "job", {})
         COMMANDS[command](config, others, flags)
+        sys.stdout.flush()
     except (UserError, FailureError) as error:
-        tell(f"error: {printable(str(error))}")
+        tell(f"error: {error}")
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # as in `... | head`: whoever read stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

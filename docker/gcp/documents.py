@@ -18,6 +18,7 @@ from landuse.errors import UserError
 FOLDER = Path(__file__).parent
 PREFIX = "cloud."
 NUMBER = "PROJECT_NUMBER"  # shown in a dry run, where nobody is asked for it
+ACCOUNT = (re.compile(r"[\w.+-]+@[\w.-]+"), "a service account's address")
 FORMS = {
     "project": (re.compile(r"[a-z][a-z0-9-]{0,29}"), "a project's ID: lower-case letters, digits and hyphens"),
     "region": (re.compile(r"[a-z]+-[a-z]+\d+"), "a region such as europe-west1"),
@@ -25,7 +26,7 @@ FORMS = {
     "repository": (re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"), "lower-case letters, digits and hyphens"),
     "tag": (re.compile(r"\w[\w.-]{0,127}"), "an image's tag"),
     "name": (re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,100}"), "letters, digits, hyphens and underscores"),
-    "timeout": (re.compile(r"\d+s"), "seconds, such as 86400s"),
+    "timeout": (re.compile(r"[0-9]+s"), "seconds, such as 86400s"),
     "strategy": (re.compile("SPOT|STANDARD"), "SPOT or STANDARD"),
     "github": (re.compile(r"[\w.-]+/[\w.-]+"), "OWNER/REPOSITORY"),
     "budget.account": (re.compile(r"[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}"), "a billing account: 012345-6789AB-CDEF01"),
@@ -36,12 +37,19 @@ FORMS = {
         re.compile(r"(?!.*\.\.)[\w.@+-]+(/[\w.@+-]+)*/?", re.ASCII),
         "an exported folder within the bucket, without gs:// and its name: letters, digits, and _ . @ + - /",
     ),
-    "workers": (
-        re.compile(r"[2-9]|[1-9]\d+"),
-        "2 or more machines; on one, landuse.sweep has workers=N of its own",
-    ),
+    "wandb_secret": (re.compile(r"[\w-]{1,255}"), "a secret's name: letters, digits, hyphens and underscores"),
+    "serve.key_secret": (re.compile(r"[\w-]{1,255}"), "a secret's name: letters, digits, hyphens and underscores"),
+    **{f"accounts.{name}": ACCOUNT for name in ("build", "train", "serve", "github")},
 }
-
+RANGES = {
+    "workers": (2, 1000, "machines; on one, landuse.sweep has workers=N of its own"),
+    "disk_gb": (10, 64000, "GB"),
+    "upload_every_s": (1, 86400, "seconds"),
+    "serve.concurrency": (1, 1000, "requests at once"),
+    "serve.min_instances": (0, 1000, "instances"),
+    "serve.max_instances": (1, 1000, "instances"),
+    "budget.units": (1, 10**9, "units of the account's currency"),
+}
 KINDS = {bool: "true or false", int: "a whole number", list: "a list, such as [A,B]", dict: "a mapping"}
 
 
@@ -86,23 +94,23 @@ class PolicyChange:
     def write(self, policy: Mapping[str, Any]) -> Request | None:
         """How it has the changed policy written; None where there is nothing to change."""
         changed = self.merged(policy)
-        if changed == [dict(binding) for binding in policy.get("bindings", [])]:
+        if changed == [dict(binding) for binding in policy.get("bindings") or []]:
             return None
-        new = {"version": max(1, int(policy.get("version", 1)))} | dict(policy) | {"bindings": changed}
+        new = {"version": max(1, int(policy.get("version") or 1))} | dict(policy) | {"bindings": changed}
         if "//storage." in self.url:
             return Request(self.say, "PUT", f"{self.url}/iam", new)
         return Request(self.say, "POST", f"{self.url}:setIamPolicy", {"policy": new})
 
     def merged(self, policy: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The bindings after the change. Those of others, and those under a condition, stay as they are."""
-        result = [dict(binding) for binding in policy.get("bindings", [])]
+        result = [dict(binding) for binding in policy.get("bindings") or []]
         for wanted in self.bindings:
             ours = [b for b in result if b["role"] == wanted["role"] and "condition" not in b]
-            present = {member for binding in ours for member in binding.get("members", [])}
+            present = {member for binding in ours for member in binding.get("members") or []}
             if self.change in ("remove", "shrink"):
                 for binding in ours:
                     stays = self.change == "shrink"
-                    binding["members"] = [m for m in binding["members"] if (m in wanted["members"]) == stays]
+                    binding["members"] = [m for m in binding.get("members") or [] if (m in wanted["members"]) == stays]
             elif self.change == "exact":
                 result = [b for b in result if b not in ours]
                 result.append({"role": wanted["role"], "members": sorted(wanted["members"])})
@@ -110,8 +118,8 @@ class PolicyChange:
                 if not ours:
                     ours = [{"role": wanted["role"], "members": []}]
                     result += ours
-                ours[0]["members"] = [*ours[0]["members"], *missing]
-        return [binding for binding in result if binding["members"]]
+                ours[0]["members"] = [*(ours[0].get("members") or []), *missing]
+        return [binding for binding in result if binding.get("members")]
 
 
 Step = Request | PolicyChange
@@ -155,9 +163,13 @@ def _set(config: DictConfig, defaults: Any, key: str, value: str) -> None:
     for part in key.split("."):
         default = default[part]
     if default is None or isinstance(default, str):  # text stays as it is: the tag 1.10 is no number
-        is_none = default in (None, "???") and value in ("", "null")
+        is_none = value in ("", "null", "???")
+        if is_none and default not in (None, "???"):
+            raise UserError(f"{PREFIX}{key} needs a value: leave it out for that of settings.yaml, {default}.")
         OmegaConf.update(config, key, None if is_none else literal(value))
         return
+    if isinstance(default, dict) and not key.startswith("machines."):
+        raise UserError(f"{PREFIX}{key} is given by its keys, such as {PREFIX}{key}.{next(iter(default))}=...")
     try:
         new = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]
     except (OmegaConfBaseException, ValueError, KeyError, TypeError) as error:
@@ -166,6 +178,8 @@ def _set(config: DictConfig, defaults: Any, key: str, value: str) -> None:
         raise UserError(f"{PREFIX}{key}={value} is no YAML: put quotes around it.") from error
     if type(new) is not type(default):
         raise UserError(f"{PREFIX}{key}={value} is not {KINDS[type(default)]}.")
+    if isinstance(new, list) and not all(isinstance(item, str) and item not in ("", "???") for item in new):
+        raise UserError(f"{PREFIX}{key}={value} is not a list of texts, such as [A,B].")
     OmegaConf.update(config, key, new)
 
 
@@ -192,6 +206,21 @@ def require(config: DictConfig, *keys: str) -> None:
         value = OmegaConf.select(config, key, throw_on_missing=False)
         if value is not None and not pattern.fullmatch(str(value)):
             raise UserError(f"{PREFIX}{key}={value} is not {form}.")
+    for key, (least, most, unit) in RANGES.items():
+        if not least <= (value := OmegaConf.select(config, key)) <= most:
+            raise UserError(f"{PREFIX}{key}={value} is not from {least} to {most} {unit}.")
+    if config.machine not in config.machines:
+        raise UserError(f"There is no {PREFIX}machine={config.machine}: {', '.join(map(str, config.machines))}.")
+
+
+def no_words(words: list[str]) -> None:
+    """These commands know settings alone.
+
+    Raises:
+        UserError: there are other words.
+    """
+    if words:
+        raise UserError(f"{words[0]} is not understood here: settings are given as cloud.KEY=VALUE.")
 
 
 def steps(document: str, config: DictConfig) -> Iterator[Step]:

@@ -8,8 +8,9 @@ from google_api import AnsweredError, Google, tell
 
 from landuse.errors import FailureError, UserError
 
-FINISHED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED", "SUCCESS", "FAILURE",
-            "INTERNAL_ERROR", "TIMEOUT", "CANCELLED", "EXPIRED")  # fmt: skip
+SUCCEEDED = ("JOB_STATE_SUCCEEDED", "SUCCESS")
+FINISHED = (*SUCCEEDED, "JOB_STATE_PARTIALLY_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED",
+            "FAILURE", "INTERNAL_ERROR", "TIMEOUT", "CANCELLED", "EXPIRED")  # fmt: skip
 
 
 def follow(google: Google, requests: list[Request], key: str) -> None:
@@ -22,6 +23,7 @@ def follow(google: Google, requests: list[Request], key: str) -> None:
 
     Raises:
         FailureError: some did not succeed.
+            Or the answers are not understood.
         UserError: it cannot be asked after any more.
     """
     states = [""] * len(requests)
@@ -31,28 +33,29 @@ def follow(google: Google, requests: list[Request], key: str) -> None:
             for number, request in enumerate(requests):
                 if states[number] in FINISHED:
                     continue
-                answer = _answer(google, request)
-                if (state := str(answer.get(key))) != states[number]:
+                answer = _answer(google, request, key)
+                if (state := str(answer[key])) != states[number]:
                     states[number] = state
                     tell(f"{time.strftime('%H:%M:%S')} {request.say}: {state}")
-                if state in FINISHED and not state.endswith(("SUCCEEDED", "SUCCESS")):
+                if state in FINISHED and state not in SUCCEEDED:
                     failed.append(f"{request.say} ended as {state}: {_why(answer)}")
             if not all(state in FINISHED for state in states):
                 time.sleep(google.pause_s)
-    except (KeyboardInterrupt, UserError):
+    except (KeyboardInterrupt, UserError, FailureError):
         tell("It goes on without anybody who follows it; 'status' and 'logs' tell of it.")
         raise
     if failed:
         raise FailureError("; ".join(failed))
 
 
-def _answer(google: Google, request: Request) -> dict[str, Any]:
+def _answer(google: Google, request: Request, key: str) -> dict[str, Any]:
     try:
-        return google.look(request)
+        return google.look(request, key)
     except AnsweredError as error:
         raise google.explained(error, request) from error
 
 
 def _why(answer: dict[str, Any]) -> str:
-    said = answer.get("error", {}).get("message") or answer.get("statusDetail") or answer.get("failureInfo", "")
-    return str(said or "see logs")
+    error = answer.get("error")
+    said = error.get("message") if isinstance(error, dict) else error
+    return str(said or answer.get("statusDetail") or answer.get("failureInfo") or "see logs")

@@ -1,9 +1,11 @@
 """Requests to Google's APIs: sent with the account of this machine, retried, waited for, explained."""
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,13 +13,15 @@ import requests
 from documents import PolicyChange, Request, Step
 
 from landuse.cloud import credentials
+from landuse.cloud.bounded import bounded, object_in
 from landuse.cloud.endpoint import redirected
 from landuse.cloud.remote import Remote
 from landuse.cloud.transport import OVERLOADED, shown
-from landuse.errors import FailureError, UserError
+from landuse.errors import FailureError, UserError, printable
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 30.0  # of silence
+WHOLE_ANSWER_S, WHOLE_UPLOAD_S = 60.0, 900.0
 TRIES = 5
 LONGEST_OPERATION_S = 1800.0
 LONGEST_SILENCE_S = 600.0  # of what goes on whether or not anybody asks after it
@@ -66,14 +70,42 @@ class AnsweredError(Exception):
     @property
     def reason(self) -> tuple[str, dict[str, str]]:
         """The machine-readable reason and what belongs to it: google.rpc.ErrorInfo, or the older form of errors."""
-        for detail in self.error.get("details", []):
-            if str(detail.get("@type", "")).endswith("google.rpc.ErrorInfo"):
-                return str(detail.get("reason", "")), dict(detail.get("metadata", {}))
-        return next((str(item.get("reason", "")) for item in self.error.get("errors", [])), ""), {}
+        try:
+            for detail in self.error.get("details") or []:
+                if str(detail.get("@type", "")).endswith("google.rpc.ErrorInfo"):
+                    about = detail.get("metadata") or {}
+                    return str(detail.get("reason", "")), {key: str(value) for key, value in about.items()}
+            return next((str(item.get("reason", "")) for item in self.error.get("errors") or []), ""), {}
+        except (AttributeError, TypeError):  # of another form: the status and the message tell what they can
+            return "", {}
 
 
 class NoAnswerError(UserError):
     """Nobody answers, for now."""
+
+
+class OddAnswerError(FailureError):
+    """An answer of another form than Google's."""
+
+    def __init__(self, request: Step) -> None:
+        started = f" {PERHAPS_DONE}" if isinstance(request, Request) and request.once else ""
+        super().__init__(
+            f"{request.say}: {urlsplit(request.url).netloc} answers in a form that is not understood: a proxy or a "
+            f"captive portal may stand in between.{started}"
+        )
+
+
+@contextlib.contextmanager
+def understood(request: Step) -> Iterator[None]:
+    """Around the use of what a request is answered with.
+
+    Raises:
+        OddAnswerError: it has not the form that Google publishes.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise OddAnswerError(request) from error
 
 
 class Google:
@@ -107,6 +139,7 @@ class Google:
         Raises:
             AnsweredError: the API refuses.
             NoAnswerError: nobody answers.
+            OddAnswerError: what answers is not Google.
             UserError: the account cannot log in.
         """
         passing = (TOO_MANY,) if request.once else OVERLOADED
@@ -115,28 +148,32 @@ class Google:
             if response.status_code not in passing or attempt == TRIES - 1:
                 break
             said = response.headers.get("retry-after", "")
-            time.sleep(min(30.0, float(said)) if said.isdigit() else min(30.0, self.pause_s / 5 * 2**attempt))
+            is_number = said.isascii() and said.isdigit()
+            time.sleep(min(30.0, float(said)) if is_number else min(30.0, self.pause_s / 5 * 2**attempt))
+        is_good = 200 <= response.status_code < 300
         try:
-            content = response.json() if response.content else {}
-        except ValueError:
+            content = object_in(response)
+        except ValueError as error:
+            if is_good:
+                raise OddAnswerError(request) from error
             content = {}
-        if not response.ok:
-            raise AnsweredError(response.status_code, content if isinstance(content, dict) else {})
-        return content if isinstance(content, dict) else {}
+        if not is_good:
+            raise AnsweredError(response.status_code, content)
+        return content
 
     def _once(self, request: Request, data: bytes | None) -> requests.Response:
         from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 
         host = urlsplit(request.url).netloc
         try:
-            response = self._session.request(
-                request.verb,
-                redirected(request.url),
-                data=data,
-                json=request.body,
-                timeout=TIMEOUT_S,
-                allow_redirects=False,
-            )
+            url = redirected(request.url)
+            response = bounded(
+                lambda: self._session.request(
+                    request.verb, url, data=data, json=request.body, timeout=TIMEOUT_S, allow_redirects=False,
+                    stream=True,
+                ),
+                WHOLE_ANSWER_S if data is None else WHOLE_UPLOAD_S,
+            )  # fmt: skip
         except RefreshError as error:
             if error.retryable:
                 raise NoAnswerError(f"The token server is in trouble ({shown(error.args[0])}): try again.") from error
@@ -154,18 +191,26 @@ class Google:
             raise UserError(f"The account cannot log in ({shown(error)}): log in with '{LOGIN}'.") from error
         return response
 
-    def look(self, request: Request) -> dict[str, Any]:
+    def look(self, request: Request, key: str | None = None) -> dict[str, Any]:
         """How something stands that goes on by itself: no answer is put up with for ten minutes, and said once.
 
+        Args:
+            request: how it is asked after.
+            key: a text that the answer must have.
+
         Raises:
+            OddAnswerError: what answers is not understood, for longer.
             AnsweredError: the API refuses, or is in trouble for longer.
             NoAnswerError: nobody answers for longer.
         """
         ends = 0.0
         while True:
             try:
-                return self.send(request)
-            except (AnsweredError, NoAnswerError) as error:
+                answer = self.send(request)
+                if key is not None and not isinstance(answer.get(key), str):
+                    raise OddAnswerError(request)
+                return answer
+            except (AnsweredError, NoAnswerError, OddAnswerError) as error:
                 if isinstance(error, AnsweredError) and error.status not in OVERLOADED:
                     raise
                 if not ends:
@@ -189,7 +234,8 @@ class Google:
             time.sleep(self.pause_s)
             answer = self.look(Request(request.say, "GET", operation_url(request.url, answer, self.project)))
         if error := answer.get("error"):
-            raise FailureError(f"{request.say}: {shown(error.get('message') or json.dumps(error))}.")
+            said = error.get("message") if isinstance(error, dict) else error
+            raise FailureError(f"{request.say}: {shown(said or json.dumps(error))}.")
         response = answer.get("response", answer)
         return response if isinstance(response, dict) else {}
 
@@ -292,10 +338,18 @@ def _is_under_way(answer: dict[str, Any]) -> bool:
 
 
 def pause_s() -> float:
-    """Between two looks; the tests' server needs no patience."""
-    return float(os.environ.get("LANDUSE_CLOUD_PAUSE_S", "5"))
+    """Between two looks; the tests' server needs no patience.
+
+    Raises:
+        UserError: the variable holds no such number.
+    """
+    value = os.environ.get("LANDUSE_CLOUD_PAUSE_S", "5")
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(value)) <= 3600:
+            return seconds
+    raise UserError(f"LANDUSE_CLOUD_PAUSE_S={value} is no number of seconds up to 3600.")
 
 
 def tell(text: str) -> None:
     """To people; stdout is for what was asked for."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

@@ -45,7 +45,7 @@ class Apis:
                     sent = json.loads(body) if body.startswith(b"{") else {}
                     apis.seen.append((self.command, self.path, sent))
                     status, content = apis.answer(self.command, self.path)
-                data = json.dumps(content).encode()
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json; charset=UTF-8")
                 self.send_header("Content-Length", str(len(data)))

@@ -206,6 +206,7 @@ def emulator() -> Iterator[Emulator]:
 def apis() -> Iterator[Apis]:
     started = Apis()
     started.on("GET", "/v3/projects/my-project", (200, {"name": "projects/123", "projectId": "my-project"}))
+    started.on("GET", "/services/landuse", (200, {"uri": "https://landuse-x.a.run.app"}))
     yield started
     started.server.shutdown()
     started.server.server_close()

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import requests
 
 from landuse.cloud import credentials, remote
 from landuse.cloud.accounts import Account, Anonymous, RefusedError
+from landuse.cloud.bounded import bounded, object_in
 from landuse.cloud.transport import OVERLOADED, Client, shown
 from landuse.config.schema import StorageConfig
 from landuse.errors import FailureError, UserError
@@ -29,13 +30,18 @@ from landuse.files import replacing
 T = TypeVar("T")
 # Bytes, a multiple of 256 KiB; larger files go in pieces, so that what breaks off goes on where it was.
 AT_ONCE = 8 << 20
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0  # of silence
+WHOLE_ANSWER_S = 300.0  # and what is sent before it, 8 MB at most
 LOGIN_WITHIN_S = 20.0
 TOKEN_LASTS_S = 1800.0  # of the hour, or less where a machine hands out one that it had kept
 
 
 class PassingError(Exception):
     """What may go better in a moment."""
+
+
+class UnreachableError(FailureError):
+    """What might have passed has not."""
 
 
 class Bucket:
@@ -83,7 +89,8 @@ class Bucket:
         """Write what an open file holds now to an object, which is then whole and has the file's checksum.
 
         Raises:
-            FailureError: it did not arrive.
+            FailureError: it did not arrive: refused, or the file became shorter meanwhile.
+            UnreachableError: nobody takes it.
         """
         size = os.fstat(file.fileno()).st_size
         if size <= AT_ONCE:
@@ -101,10 +108,15 @@ class Bucket:
         query = {"prefix": prefix, "fields": "items(name,size),nextPageToken"}
         while True:
             answer = _json(self._ask("GET", self._api("o"), params=query))
-            found |= {item["name"].removeprefix(prefix): int(item["size"]) for item in answer.get("items", [])}
-            if not answer.get("nextPageToken"):
+            try:
+                found |= {item["name"].removeprefix(prefix): int(item["size"]) for item in answer.get("items", [])}
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise PassingError("its listing is of a form that is not understood") from error
+            if not (page := answer.get("nextPageToken")):
                 return found
-            query["pageToken"] = answer["nextPageToken"]
+            if not isinstance(page, str) or page == query.get("pageToken"):
+                raise PassingError("its listing does not come to an end")
+            query["pageToken"] = page
 
     def _fetch(self, name: str, path: Path) -> None:
         address = self._api(f"o/{quote(self._full(name), safe='')}")
@@ -153,6 +165,8 @@ class Bucket:
     def _store_piece(self, upload: str, file: BinaryIO, at: int, size: int, checksum: str) -> int:
         """Send the next piece; how much has arrived then. After a failure the server is asked first."""
         piece = _read(file, min(AT_ONCE, size - at), at)
+        if len(piece) < min(AT_ONCE, size - at):
+            raise FailureError("The file became shorter while it was copied.")
         told = {"Content-Range": f"bytes {at}-{at + len(piece) - 1}/{size}"}
         try:
             answer = self._ask("PUT", upload, data=piece, headers=told)
@@ -163,7 +177,9 @@ class Bucket:
             _require(answer, checksum)
             return size
         arrived = answer.headers.get("Range", "").rpartition("-")[2]
-        return int(arrived) + 1 if arrived else 0
+        if not (arrived.isascii() and arrived.isdigit() and at < int(arrived) + 1 < size):
+            raise PassingError("an upload does not go on")
+        return int(arrived) + 1
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Work again, after pauses that double, for as long as it fails in a way that may pass."""
@@ -173,7 +189,7 @@ class Bucket:
                 return work()
             except PassingError as error:
                 if time.monotonic() + pause > ends:
-                    raise FailureError(f"{self.url} cannot be used for now: {error}.") from error
+                    raise UnreachableError(f"{self.url} cannot be used for now: {error}.") from error
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 10.0)
 
@@ -182,13 +198,18 @@ class Bucket:
         self._log_in()
         headers = arguments.pop("headers", {}) | self._account.headers
         try:
-            answer = self._session.request(
-                verb, url, headers=headers, timeout=TIMEOUT_S, allow_redirects=False, **arguments
-            )
+            is_content = arguments.pop("stream", False)  # of a file: as large and as long as it takes
+            ask = functools.partial(
+                self._session.request, verb, url, headers=headers, timeout=TIMEOUT_S, allow_redirects=False,
+                stream=True, **arguments,
+            )  # fmt: skip
+            answer = ask() if is_content else bounded(ask, WHOLE_ANSWER_S)
         except requests.RequestException as error:
             raise PassingError(f"no answer ({shown(error)})") from error
-        if answer.ok:
+        if 200 <= answer.status_code < 300 or (verb == "PUT" and answer.status_code == 308):
             return answer
+        if answer.status_code < 400:
+            raise PassingError(f"it answers {answer.status_code}, as a proxy or a captive portal does")
         if answer.status_code == 401:
             self._token_ends = 0.0
         if answer.status_code in (401, 408, *OVERLOADED):
@@ -196,6 +217,7 @@ class Bucket:
         raise FailureError(self._refused(answer))
 
     def _refused(self, answer: requests.Response) -> str:
+        thing = urlsplit(answer.url).path.partition("/o/")[2] if answer.request.method == "GET" else ""
         said, bucket, member = "", f"gs://{self.place.bucket}", self._account.member
         with contextlib.suppress(ValueError, TypeError, KeyError):
             said = f" ({shown(answer.json()['error']['message']).rstrip('.')})"
@@ -203,6 +225,8 @@ class Bucket:
             grant = f"gcloud storage buckets add-iam-policy-binding {bucket} --member={member}"
             return f"{self._account.name} may not use {self.url}{said}: '{grant} --role=roles/storage.objectUser'."
         if answer.status_code == 404:
+            if thing:
+                return f"{bucket}/{unquote(thing)} is gone from the bucket."
             return f"There is no bucket {bucket}, or what is asked for is gone from it: make it or correct the address."
         return f"{self.url} is refused with {answer.status_code}{said}."
 
@@ -229,10 +253,9 @@ class Bucket:
 
 def _json(answer: requests.Response) -> dict[str, Any]:
     try:
-        content = answer.json()
+        return object_in(answer)
     except ValueError as error:  # the page of a proxy or a captive portal, for example
-        raise PassingError("its answer is no JSON") from error
-    return content if isinstance(content, dict) else {}
+        raise PassingError("its answer is no JSON object") from error
 
 
 def _require(answer: requests.Response, checksum: str) -> None:

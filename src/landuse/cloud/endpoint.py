@@ -13,12 +13,16 @@ def redirected(url: str) -> str:
     """The address itself, or the same path at the endpoint that the environment names.
 
     Raises:
-        UserError: the endpoint is plain HTTP to another machine, where the token could be read on the way.
+        UserError: the endpoint is no address, or plain HTTP to another machine, where the token could be read on the
+            way.
     """
     endpoint = os.environ.get(VARIABLE)
     if not endpoint:
         return url
-    there, parts = urlsplit(endpoint), urlsplit(url)
+    try:
+        there, parts = urlsplit(endpoint), urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{VARIABLE}={endpoint} is no address ({error}).") from error
     if there.scheme != "https" and not (there.scheme == "http" and there.hostname in LOOPBACK):
         raise UserError(f"{VARIABLE}={endpoint} must begin with https://; http:// is for this machine alone.")
     return urlunsplit((there.scheme, there.netloc, parts.path, parts.query, ""))

@@ -7,110 +7,36 @@ runs, new and changed files of its outputs are copied, and once more at its end.
 is 0 and a file did not arrive, it is 1. A copy that fails ends no training.
 
 The order makes each moment's copy one to go on from: a checkpoint ``last.pt`` is opened before anything else of a pass
-is read and written after all of it, so that metrics and best weights in the bucket are never older than it.
+is read and written after all of it, so that metrics and best weights in the bucket are never older than it. A file that
+the bucket refuses is named, and the others go on.
+
+One command at a time writes to an address: a second one is not noticed, and the files of both would be mixed. Killed
+with SIGKILL outside of a container, this process leaves the command running without copies: end it as well.
 """
 
 import argparse
 import base64
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any
 
 from landuse.cloud import accounts, credentials
 from landuse.cloud.bucket import Bucket
+from landuse.cloud.copier import Copier, said, tell
 from landuse.cloud.endpoint import redirected
 from landuse.cloud.remote import Remote
 from landuse.cloud.transport import Client, shown
-from landuse.errors import FailureError, Interrupted, UserError, printable
+from landuse.errors import FailureError, Interrupted, UserError
 
-GOES_ON_FROM = "last.pt"
 WHILE_RUNNING_S, AT_THE_END_S = 10.0, 120.0  # how long a failing copy is tried again
 SECRETS = "https://secretmanager.googleapis.com/v1"
 SECRETS_WITHIN_S = 30.0
-Signature = tuple[int, int, int]  # inode, size, time of change in ns
-
-
-class Copier:
-    """A folder and its copy in a bucket.
-
-    Args:
-        folder: of the results; made where missing.
-        bucket: where the copy is.
-    """
-
-    def __init__(self, folder: Path, bucket: Bucket) -> None:
-        self.folder, self.bucket = folder, bucket
-        self._copied: dict[str, Signature] = {}
-
-    def restore(self) -> int:
-        """Fetch what the bucket has and the folder has not; the number of files.
-
-        Raises:
-            FailureError: not all could be had.
-        """
-        missing = [name for name in self.bucket.sizes() if name and not name.endswith("/")]
-        missing = [name for name in missing if not (self.folder / name).exists()]
-        for name in missing:
-            path = self.folder / name
-            if not path.resolve().is_relative_to(self.folder.resolve()):
-                raise FailureError(f"{self.bucket.url}/{name} would be written outside of {self.folder}: remove it.")
-            self.bucket.fetch(name, path)
-            self._copied[name] = _signature(path.stat())
-        return len(missing)
-
-    def copy(self) -> None:
-        """Write what is new or has changed to the bucket.
-
-        Raises:
-            FailureError: not all arrived; what did is not written again.
-        """
-        with ExitStack() as opened:
-            changed = self.waiting()
-            last = {}
-            for name in [name for name in changed if Path(name).name == GOES_ON_FROM]:
-                with contextlib.suppress(FileNotFoundError):  # removed or renamed since: this pass has none
-                    last[name] = opened.enter_context((self.folder / name).open("rb"))
-            for name in changed:
-                if Path(name).name != GOES_ON_FROM:
-                    with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:
-                        self._store(name, file)
-            for name, file in last.items():
-                self._store(name, file)
-
-    def waiting(self) -> list[str]:
-        """What has not arrived as it is now."""
-        found = []
-        for name, path in self._files():
-            with contextlib.suppress(FileNotFoundError):  # removed or renamed since
-                if self._copied.get(name) != _signature(path.stat()):
-                    found.append(name)
-        return found
-
-    def _store(self, name: str, file: BinaryIO) -> None:
-        before = _signature(os.fstat(file.fileno()))
-        self.bucket.store(file, name)
-        self._copied[name] = before
-
-    def _files(self) -> Iterator[tuple[str, Path]]:
-        """Regular files by their name in the bucket; no locks, and nothing that is being written aside."""
-        for parent, _, names in os.walk(self.folder):
-            for name in sorted(names):
-                path = Path(parent, name)
-                is_passing = name == ".lock" or (name.startswith(".") and name.endswith(".tmp"))
-                if not is_passing and path.is_file() and not path.is_symlink():
-                    yield path.relative_to(self.folder).as_posix(), path
-
-
-def _signature(stat: os.stat_result) -> Signature:
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+EVERY_S = (0.1, 86400.0)
 
 
 class Signals:
@@ -174,26 +100,21 @@ def run(line: list[str], copier: Copier, every_s: float, environment: dict[str, 
     except Exception as error:  # whatever it is, the command's status is not lost over it
         names = copier.waiting()
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        _tell(f"error: {len(names)} files did not arrive at {copier.bucket.url} ({some}): {_said(error)}")
+        tell(f"error: {len(names)} files did not arrive at {copier.bucket.url} ({some}): {said(error)}")
         return status or 1
     return status
 
 
 def _keep_copying(copier: Copier, every_s: float, done: threading.Event) -> None:
-    said = ""
+    told = ""
     while not done.wait(every_s):
         try:
             copier.copy()
-            said = ""
+            told = ""
         except Exception as error:  # none of them ends the copying: the next pass may succeed
-            if (now := _said(error)) != said:
-                _tell(f"warning: results are not copied for now, and the command goes on: {now}")
-            said = now
-
-
-def _said(error: Exception) -> str:
-    """A sentence of ours, and the class before any other."""
-    return str(error) if isinstance(error, FailureError | UserError) else f"{type(error).__name__}: {error}"
+            if (now := said(error)) != told:
+                tell(f"warning: results are not all copied for now, and the command goes on: {now}")
+            told = now
 
 
 def read_secret(resource: str) -> str:
@@ -205,32 +126,53 @@ def read_secret(resource: str) -> str:
     client, account = Client(SECRETS_WITHIN_S), credentials.find(Remote("secrets", "", ""), accounts.EVERYTHING)
     account.login(client)
     answer = client(redirected(f"{SECRETS}/{resource}:access"), headers=account.headers)
-    content = answer.json() or {}
-    if answer.status == 200:
-        return base64.b64decode(content["payload"]["data"]).decode()
     secret = resource.partition("/versions/")[0].rpartition("/")[2]
-    said = shown(content.get("error", {}).get("message", "no reason given")).rstrip(".")
+    try:
+        content = answer.json() or {}
+        if answer.status == 200:
+            value = base64.b64decode(content["payload"]["data"], validate=True).decode()
+            if "\0" in value:
+                raise ValueError("no variable of an environment can hold it")
+            return value
+        error = content.get("error") or {}
+        reason = shown(error.get("message") or "no reason given").rstrip(".")
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as fault:
+        raise UserError(
+            f"The secret {secret} cannot be read: what is answered ({answer.status}) holds no text: give it one, "
+            f"gcloud secrets versions add {secret} --data-file=-, and see that no proxy stands in between."
+        ) from fault
     cure = {
         403: f"gcloud secrets add-iam-policy-binding {secret} --member={account.member} "
         "--role=roles/secretmanager.secretAccessor",
         404: f"give it a value: gcloud secrets versions add {secret} --data-file=-",
     }.get(answer.status, "try again in a few minutes")
-    raise UserError(f"The secret {secret} cannot be read: {answer.status} ({said}): {cure}.")
-
-
-def _tell(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)
+    raise UserError(f"The secret {secret} cannot be read: {answer.status} ({reason}): {cure}.")
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m landuse.cloud.job", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--results", required=True, metavar="gs://BUCKET/PREFIX", help="where results are kept")
     parser.add_argument("--outputs", default="outputs", metavar="FOLDER", help="the command's results here (outputs)")
-    parser.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="between two copies (60)")
-    parser.add_argument("--secret", action="append", default=[], metavar="VARIABLE=projects/P/secrets/S/versions/V",
+    parser.add_argument("--every", type=_pause, default=60.0, metavar="SECONDS", help="between two copies (60)")
+    parser.add_argument("--secret", action="append", type=_secret, default=[],
+                        metavar="VARIABLE=projects/P/secrets/S/versions/V",
                         help="for the command's environment; repeatable")  # fmt: skip
     parser.add_argument("command", nargs="+", help="such as: train model=cnn")
     return parser.parse_args(arguments)
+
+
+def _pause(text: str) -> float:
+    seconds = float(text)
+    if not EVERY_S[0] <= seconds <= EVERY_S[1]:  # which no nan is
+        raise argparse.ArgumentTypeError(f"{text} is not from {EVERY_S[0]} to {EVERY_S[1]:.0f} seconds")
+    return seconds
+
+
+def _secret(text: str) -> tuple[str, str]:
+    variable, equals, resource = text.partition("=")
+    if not (equals and variable and resource):
+        raise argparse.ArgumentTypeError(f"'{text}' is not VARIABLE=projects/P/secrets/S/versions/V")
+    return variable, resource
 
 
 def main(arguments: list[str]) -> int:
@@ -241,16 +183,18 @@ def main(arguments: list[str]) -> int:
     try:
         with Signals() as signals:
             options = _parse(arguments)
+            if not options.results.startswith("gs://"):
+                raise UserError(f"--results='{options.results}' is no place in a bucket: give gs://BUCKET/PREFIX.")
             copier = Copier(Path(options.outputs), Bucket(options.results, AT_THE_END_S))
-            secrets = {name: read_secret(of) for name, _, of in (word.partition("=") for word in options.secret)}
+            secrets = {name: read_secret(resource) for name, resource in options.secret}
             if restored := copier.restore():
-                _tell(f"{restored} files of an earlier attempt put back from {options.results}")
+                tell(f"{restored} files of an earlier attempt put back from {options.results}")
             return run(options.command, copier, options.every, secrets, signals)
     except (UserError, FailureError) as error:
-        _tell(f"error: {error}")
+        tell(f"error: {error}")
         return 2 if isinstance(error, UserError) else 1
     except Interrupted as stop:
-        _tell(str(stop))
+        tell(str(stop))
         return 128 + stop.signal_number
 
 
