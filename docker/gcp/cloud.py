@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 from documents import FOLDER, PolicyChange, Request, Step, literal, no_words, require, settings, steps
-from following import follow
+from following import FINISHED, follow
 from google_api import AnsweredError, Google, OddAnswerError, tell, understood
-from looking import logs, status
+from looking import jobs_named, logs, status
 from omegaconf import DictConfig, OmegaConf
 from sending import MISSING, Sender
 
@@ -95,6 +95,8 @@ def name_it(config: DictConfig, kind: str) -> None:
 def launch(config: DictConfig, jobs: list[dict[str, Any]], results: str, flags: set[str]) -> None:
     """Create the custom jobs and follow them."""
     sender = Sender(config, "--dry-run" in flags)
+    if sender.google is not None:
+        refuse_twins(sender.google, config, [job["name"] for job in jobs])
     requests: list[Request] = []
     try:
         for config.job in jobs:
@@ -115,6 +117,21 @@ def launch(config: DictConfig, jobs: list[dict[str, Any]], results: str, flags: 
     if "--no-wait" not in flags:
         follow(sender.google, requests, "state")
     print(f"gs://{config.bucket}/{results}")
+
+
+def refuse_twins(google: Google, config: DictConfig, names: list[str]) -> None:
+    """Of two jobs with one name each would write over the other's results.
+
+    Raises:
+        UserError: a job of such a name has not ended.
+    """
+    for name in names:
+        for resource, state in jobs_named(google, config, name):
+            if state not in FINISHED:
+                raise UserError(
+                    f"{name} goes on already ({state}), and two would write one folder: give another cloud.name, or "
+                    f"cancel it first (gcloud ai custom-jobs cancel {resource})."
+                )
 
 
 def build(config: DictConfig, words: list[str], flags: set[str]) -> None:

@@ -62,19 +62,33 @@ def logs(config: DictConfig, words: list[str], flags: set[str]) -> None:
 
 def _job_number(config: DictConfig, is_dry: bool) -> str:
     """By which logs know the job that cloud.name calls."""
-    project = f"projects/{config.project}/locations/{config.region}"
-    url = f"https://{config.region}-aiplatform.googleapis.com/v1/{project}/customJobs"
-    find = Request(f"look up {config.name}", "GET", f"{url}?filter=display_name%3D%22{config.name}%22")
     if is_dry:
-        show(find)
+        show(_find(config, config.name))
         return "JOB_ID"
     config.job = {}
-    google = Google(str(config.project), pause_s())
+    found = jobs_named(Google(str(config.project), pause_s()), config, config.name)
+    if not found:
+        raise UserError(f"There is no job {config.name} in {config.region}: 'status' lists the newest.")
+    return found[0][0].rpartition("/")[2]
+
+
+def jobs_named(google: Google, config: DictConfig, name: str) -> list[tuple[str, str]]:
+    """Resource name and state of each job that is called so, the newest first.
+
+    Raises:
+        OddAnswerError: the answer is not understood.
+        UserError: the API refuses.
+    """
+    find = _find(config, name)
     with understood(find):
         try:
             jobs: list[dict[str, Any]] = google.send(find).get("customJobs") or []
         except AnsweredError as error:
             raise google.explained(error, find) from error
-        if not jobs:
-            raise UserError(f"There is no job {config.name} in {config.region}: 'status' lists the newest.")
-        return str(jobs[0]["name"]).rpartition("/")[2]
+        return [(str(job["name"]), str(job["state"])) for job in jobs]
+
+
+def _find(config: DictConfig, name: str) -> Request:
+    project = f"projects/{config.project}/locations/{config.region}"
+    url = f"https://{config.region}-aiplatform.googleapis.com/v1/{project}/customJobs"
+    return Request(f"look up {name}", "GET", f"{url}?filter=display_name%3D%22{name}%22")

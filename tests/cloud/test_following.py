@@ -91,3 +91,14 @@ def test_a_lost_connection_is_put_up_with(apis: Apis, cloud: Tool, monkeypatch: 
     apis.on("GET", "/customJobs/77", (200, {**JOB, "state": "JOB_STATE_SUCCEEDED"}))
     done = cloud(*TRAIN)
     assert done.status == 0 and len(lost) == 3 and done.err.count("warning: first goes on") == 1, done.err
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "FAILED", "SUCCEEDED", "CANCELLED"])
+def test_a_name_is_not_given_to_two_jobs_at_once(apis: Apis, cloud: Tool, state: str) -> None:
+    apis.on("GET", "/customJobs?filter=display_name%3D%22first%22", (200, {"customJobs": [numbered(5, state)]}))
+    apis.on("POST", "/customJobs", (200, JOB))
+    done = cloud(*TRAIN, "--no-wait")
+    if state in ("FAILED", "SUCCEEDED", "CANCELLED"):
+        assert done.status == 0 and len(apis.calls("POST", "/customJobs")) == 1
+    else:
+        assert done.status == 2 and "first goes on already" in done.err and not apis.calls("POST", "/customJobs")

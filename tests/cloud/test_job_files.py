@@ -14,7 +14,7 @@ import pytest
 
 from landuse.cloud import bucket as bucket_module
 from landuse.cloud.bucket import Bucket, UnreachableError
-from landuse.cloud.copier import CopyError, Copier
+from landuse.cloud.copier import Copier, CopyError
 from landuse.cloud.job import main, read_secret
 from landuse.errors import FailureError, UserError
 from tests.cloud.conftest import FakeGoogle, QuietServer, Reply

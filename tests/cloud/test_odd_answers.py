@@ -88,6 +88,7 @@ def test_answers_do_not_steer_the_terminal(apis: Apis, cloud: Tool) -> None:
     apis.on("GET", "/services/landuse", (200, {"uri": "https://x\x1b[2J"}))
     for done in (cloud("status", PROJECT), cloud(*SERVED)):
         assert done.status == 0 and "\x1b" not in done.out + done.err and "\\x1b" in done.out
+    apis.on("GET", "/customJobs", (200, {}))
     apis.on("POST", "/customJobs", (200, {**JOB, "name": "projects/1/\x1b[2J"}))
     done = cloud(*TRAIN, "--no-wait")
     assert done.status == 0 and "\x1b" not in done.err

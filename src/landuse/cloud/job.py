@@ -10,8 +10,9 @@ The order makes each moment's copy one to go on from: a checkpoint ``last.pt`` i
 is read and written after all of it, so that metrics and best weights in the bucket are never older than it. A file that
 the bucket refuses is named, and the others go on.
 
-One command at a time writes to an address: a second one is not noticed, and the files of both would be mixed. Killed
-with SIGKILL outside of a container, this process leaves the command running without copies: end it as well.
+One command at a time may write to an address: this process does not notice a second one, and the files of both would be
+mixed (docker/gcp/cloud.py starts no job whose name another one still has). Killed with SIGKILL outside of a container,
+it leaves the command running without copies: end that one as well.
 """
 
 import argparse
