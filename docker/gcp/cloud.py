@@ -58,6 +58,7 @@ def secret(config: DictConfig, name: str) -> str:
 def train(config: DictConfig, words: list[str], flags: set[str]) -> None:
     """One training on Vertex AI."""
     require(config)
+    try_out("train", words)
     name_it(config, "train")
     line = ["train", f"run_name={config.name}", "trainer.resume=auto", *map(literal, words)]
     results = f"results/{config.name}"
@@ -75,6 +76,7 @@ def sweep(config: DictConfig, words: list[str], flags: set[str]) -> None:
         )
     if not any(word.startswith("name=") for word in words):
         raise UserError("No recipe is named: give name=RECIPE, such as name=cnn_tpe.")
+    try_out("sweep", words)
     name_it(config, "sweep")
     line = ["sweep", literal(f"storage=${{oc.env:{DATABASE_URL}}}"), *map(literal, words)]
     database = ("--secret", f"{DATABASE_URL}={secret(config, config.database_secret)}")
@@ -85,6 +87,18 @@ def sweep(config: DictConfig, words: list[str], flags: set[str]) -> None:
         args = arguments_of(config, own, line, *database)
         jobs.append({"name": f"{config.name}-{number}", "kind": "sweep", "results": own, "args": args})
     launch(config, jobs, results, flags)
+
+
+def try_out(command: str, words: list[str]) -> None:
+    """Compose the configuration here, before a machine is paid for that would find the same fault.
+
+    Raises:
+        UserError: the words name what there is not.
+    """
+    line = [sys.executable, "-m", f"landuse.{command}", *words, "--cfg", "job"]
+    done = subprocess.run(line, cwd=FOLDER.parents[1], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise UserError(done.stderr.strip().removeprefix("error: "))
 
 
 def name_it(config: DictConfig, kind: str) -> None:

@@ -171,10 +171,8 @@ def _set(config: DictConfig, defaults: Any, key: str, value: str) -> None:
     if isinstance(default, dict) and not key.startswith("machines."):
         raise UserError(f"{PREFIX}{key} is given by its keys, such as {PREFIX}{key}.{next(iter(default))}=...")
     try:
-        new = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]
-    except (OmegaConfBaseException, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{PREFIX}{key}={value} cannot be read: {str(error).splitlines()[0]}.") from error
-    except Exception as error:  # PyYAML's, whose classes are many
+        new = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{PREFIX}{key}={value} is no YAML: put quotes around it.") from error
     if type(new) is not type(default):
         raise UserError(f"{PREFIX}{key}={value} is not {KINDS[type(default)]}.")

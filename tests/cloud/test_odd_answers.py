@@ -181,6 +181,8 @@ def test_an_answer_without_an_end_ends(dripping: str, path: str, said: str) -> N
         ([*TRAIN, "cloud.disk_gb=-5"], "GB"),
         (["setup", PROJECT, "cloud.budget.units=0"], "is not from 1"),
         ([*SWEEP, "cloud.workers=null"], "is not a whole number"),
+        ([*TRAIN, "data=ucmercd"], "Nearest: ucmerced"),
+        ([*SWEEP, "trainer.epoch=5"], "Nearest: trainer.epochs"),
         ([*SWEEP, "cloud.workers='4'"], "is not a whole number"),
         ([*SWEEP, "storage=postgresql://me:pw@h/db"], "cloud.database_secret"),
         ([*SWEEP, "++storage=postgresql://me:pw@h/db"], "cloud.database_secret"),

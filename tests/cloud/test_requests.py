@@ -149,7 +149,7 @@ def test_a_method_that_is_not_published_is_found(verb: str, url: str) -> None:
 
 
 def test_overrides_reach_the_training_unchanged() -> None:
-    words = ["model=resnet18", "+x=${oc.env:HOME}", "a='b c'", "list=[1,2]"]
+    words = ["model=resnet18", "+x=${oc.env:HOME}", "experiment_name='b c'", "augment.crop_scale=[0.5,1]"]
     [(_, _, body)] = dry_run("train", PROJECT, "cloud.name=first", *words)
     assert body is not None
     args = body["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["args"]

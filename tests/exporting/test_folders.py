@@ -13,7 +13,7 @@ from landuse.exporting.folders import building, claimed, publish
 KILLED = """
 import os, pathlib, sys
 from landuse.exporting.folders import building, claimed, publish
-export, rename, where = pathlib.Path(sys.argv[1]), pathlib.Path.rename, int(sys.argv[2])
+export, rename, where = pathlib.Path(sys.argv[1]), pathlib.Path.replace, int(sys.argv[2])
 steps = 0
 def counted(self, target):
     global steps
@@ -21,7 +21,7 @@ def counted(self, target):
     if steps == where:
         os._exit(9)
     return rename(self, target)
-pathlib.Path.rename = counted
+pathlib.Path.replace = counted
 with claimed(export), building(export, "fp32") as new:
     (new / "a").write_text("new")
     if where == 0:
