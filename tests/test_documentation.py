@@ -188,7 +188,11 @@ def test_links_out_of_the_pages(keys: ModuleType) -> None:
     assert rewrite("![x](docs/i/x.png) [y](docs/y.md)", "", "docs", None) == "![x](i/x.png) [y](y.md)"
 
 
-def test_the_example_of_an_own_model_trains(command, tiny: list[str], tmp_path: Path) -> None:
+def test_the_example_of_an_own_model_trains(
+    command, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "my_nets", None)  # type: ignore[arg-type]
+    monkeypatch.delitem(sys.modules, "my_nets")  # and after the test as it was, for others that have one of this name
     page = (ROOT / "docs/own-model.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     (tmp_path / "my_nets.py").write_text(code)
