@@ -243,6 +243,7 @@ def test_a_failing_copy_is_told_by_the_status(
     relay.statuses = [404] * 500  # as if the bucket were gone
     _, said = started.communicate(timeout=60)
     relay.server.shutdown()
+    relay.server.server_close()
     assert "warning: results are not all copied for now, and the command goes on" in said
     assert started.returncode == 1 and "1 files did not arrive" in said and "kept" in said and "no bucket" in said
 

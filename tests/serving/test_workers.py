@@ -84,6 +84,8 @@ def test_a_service_that_has_not_started_yet_is_told_to_stop(exported: Path) -> N
     process = subprocess.Popen(line, cwd=exported, stderr=subprocess.PIPE)
     wait_until(lambda: Running(process, "").workers)
     (worker,) = Running(process, "").workers
+    # Until it runs a program of its own the service waits for it, and would wait for ever for one that is stopped.
+    wait_until(lambda: b"landuse.serve" not in Path(f"/proc/{worker}/cmdline").read_bytes())
     os.kill(worker, signal.SIGSTOP)
     process.terminate()
     assert process.wait(20) == 0

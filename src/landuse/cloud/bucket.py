@@ -12,6 +12,7 @@ import json
 import os
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -66,6 +67,7 @@ class Bucket:
         )
         self._token_ends = 0.0
         self._session = requests.Session()
+        weakref.finalize(self, self._session.close)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each object, by its name below the prefix.
