@@ -10,7 +10,7 @@ PYTHON_BASE ?= $(shell for p in python3.13 python3.12 python3.11 python3 python;
 # Overrides for `make train`, for example: make train ARGS="model=resnet18 trainer.epochs=10"
 ARGS ?=
 SWEEP ?= cnn_tpe
-LOCKED := cloud dev docs export joblib postgres serve slurm
+LOCKED := cloud dev docs export geo joblib postgres serve slurm
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help

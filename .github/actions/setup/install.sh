@@ -2,7 +2,7 @@
 # Makes .venv with one of three sets of dependencies: install.sh PYTHON locked|minimal|newest. Needs uv on PATH.
 set -euo pipefail
 python_version=$1 dependencies=$2
-extras=cloud,dev,docs,export,joblib,postgres,serve,slurm # those of requirements.lock
+extras=cloud,dev,docs,export,geo,joblib,postgres,serve,slurm # those of requirements.lock
 case "$OSTYPE" in msys* | cygwin*) scripts=Scripts ;; *) scripts=bin ;; esac
 folder=${RUNNER_TEMP:-$(mktemp -d)}
 
