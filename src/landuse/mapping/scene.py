@@ -1,0 +1,225 @@
+"""Scenes: large images on disk or on a server, of which a part at a time is read as 8-bit RGB."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landuse.addresses import shown
+from landuse.errors import UserError
+from landuse.mapping.ground import Ground
+
+if TYPE_CHECKING:
+    from rasterio import DatasetReader
+    from rasterio.crs import CRS
+
+SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img")
+CACHE_MB = 128  # decoded blocks that GDAL keeps, of all threads together; its own choice is a share of the memory
+GDAL_OPTIONS = {
+    "GDAL_CACHEMAX": CACHE_MB * 2**20,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # a server is not asked for its whole folder
+    "CPL_VSIL_CURL_USE_HEAD": "NO",  # signed addresses are for GET alone
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    "GDAL_HTTP_LOW_SPEED_TIME": 30,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 1,
+    "VSI_CACHE": True,
+}
+
+
+class Pixels(NamedTuple):
+    """A part of a scene."""
+
+    colours: NDArray[np.uint8]  # (H, W, 3) RGB
+    valid: NDArray[np.bool_] | None  # (H, W) where there are data; None: everywhere
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a scene is and how it is read; see :func:`landuse.mapping.describe.describe`.
+
+    Attributes:
+        path: as the user gave it.
+        address: as GDAL takes it.
+        width: pixels.
+        height: pixels.
+        crs: None: it names none.
+        transform: six numbers, affine, from (column, row) to coordinates; None: it has no place on the ground.
+        bands: numbers of the bands that are read, one or three, from 1.
+        band_names: what they are called.
+        dtype: of the bands.
+        value_range: what becomes 0 and 255; None: the values are 8-bit colours already.
+        range_rule: how that was chosen, in words.
+        palette: (256, 4) RGBA of the values of a single band; None: it has none.
+        may_lack_data: whether it has nodata, a mask or transparency.
+        nodata: the value, for people.
+    """
+
+    path: str
+    address: str
+    width: int
+    height: int
+    crs: "CRS | None"
+    transform: tuple[float, ...] | None
+    bands: tuple[int, ...]
+    band_names: tuple[str, ...]
+    dtype: str
+    value_range: tuple[float, float] | None
+    range_rule: str
+    may_lack_data: bool
+    nodata: float | None
+    palette: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ground(self) -> Ground | None:
+        """Where it lies; None: nobody knows."""
+        from affine import Affine
+
+        if self.crs is None or self.transform is None:
+            return None
+        return Ground(self.crs, Affine(*self.transform), self.width, self.height)
+
+    @contextmanager
+    def opened(self) -> Iterator["Reader"]:
+        """A reader for one thread.
+
+        Raises:
+            UserError: it cannot be opened any more.
+        """
+        with opened(self.path, self.address) as dataset:
+            yield Reader(self, dataset)
+
+
+class Reader:
+    """Reads parts of a scene; belongs to one thread."""
+
+    def __init__(self, scene: Scene, dataset: "DatasetReader") -> None:
+        self._scene, self._dataset = scene, dataset
+        self._table = _table(scene.dtype, scene.value_range)
+
+    def read(
+        self, rows: slice, columns: slice, shape: tuple[int, int] | None = None, resampling: str = "nearest"
+    ) -> Pixels:
+        """The pixels of these rows and columns.
+
+        Args:
+            shape: (H, W) to which they are resampled; None: as they are.
+            resampling: one of rasterio's.
+
+        Raises:
+            UserError: the file is damaged there, or cannot be reached.
+        """
+        from rasterio.enums import Resampling
+        from rasterio.windows import Window
+
+        window = Window.from_slices(rows, columns)
+        options: dict[str, Any] = {"window": window}
+        if shape is not None:
+            options |= {"out_shape": shape, "resampling": Resampling[resampling]}
+        scene = self._scene
+        with explained(scene.path, f" at row {rows.start}, column {columns.start}"):
+            values = self._dataset.read(list(scene.bands), **_per_band(options, len(scene.bands)))
+            valid = self._valid(values, options)
+        return Pixels(self._colours(values), None if valid is None or valid.all() else valid)
+
+    def valid(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:
+        """Where there are data (H, W); None: everywhere.
+
+        Raises:
+            UserError: as :meth:`read`.
+        """
+        return self.read(rows, columns).valid if self._scene.may_lack_data else None
+
+    def _valid(self, values: NDArray[Any], options: dict[str, Any]) -> NDArray[np.bool_] | None:
+        scene = self._scene
+        if not scene.may_lack_data:
+            return None
+        masks = self._dataset.read_masks(list(scene.bands), **_per_band(options, len(scene.bands)))
+        valid: NDArray[np.bool_] = masks.any(axis=0)
+        if values.dtype.kind == "f":
+            valid &= np.isfinite(values).all(axis=0)
+        if scene.palette is not None:
+            valid &= scene.palette[values[0], 3] > 0
+        return valid
+
+    def _colours(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        scene = self._scene
+        if scene.palette is not None:
+            return scene.palette[values[0], :3]
+        if self._table is not None:
+            values = self._table[values.view(f"u{values.dtype.itemsize}")]
+        elif scene.value_range is not None:
+            values = _scaled(values, scene.value_range)
+        return np.ascontiguousarray(np.broadcast_to(np.moveaxis(values, 0, -1), (*values.shape[1:], 3)))
+
+
+def _per_band(options: dict[str, Any], num_bands: int) -> dict[str, Any]:
+    return options | ({"out_shape": (num_bands, *options["out_shape"])} if "out_shape" in options else {})
+
+
+def _scaled(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
+    """As :func:`landuse.data.decode.decode` scales them."""
+    low, high = value_range
+    numbers = np.nan_to_num(values.astype(np.float64), nan=low)
+    return np.clip((numbers - low) / (high - low) * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _table(dtype: str, value_range: tuple[float, float] | None) -> NDArray[np.uint8] | None:
+    """The scaled values of all that a small integer can be: looking one up is ten times as fast as the arithmetic."""
+    kind = np.dtype(dtype)
+    if value_range is None or kind.kind not in "ui" or kind.itemsize > 2:
+        return None
+    return _scaled(np.arange(2 ** (8 * kind.itemsize), dtype=f"u{kind.itemsize}").view(kind), value_range)
+
+
+def environment() -> Any:
+    """What rasterio is used in: bounded caches and times, and the account for gs:// where there is one."""
+    import rasterio
+
+    options: dict[str, Any] = dict(GDAL_OPTIONS)
+    if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):  # as Google's own libraries take it
+        options |= {"CPL_GS_ENDPOINT": emulator.rstrip("/") + "/"}
+    if not any(os.environ.get(name) for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GS_OAUTH2_REFRESH_TOKEN")):
+        options |= {"GS_NO_SIGN_REQUEST": "YES"}  # public objects need no account
+    return rasterio.Env(**options)
+
+
+@contextmanager
+def opened(path: str, address: str) -> Iterator["DatasetReader"]:
+    """A dataset of GDAL's.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    import rasterio
+
+    with environment():
+        with explained(path, ""):
+            dataset = rasterio.open(address)
+        with dataset:
+            yield dataset
+
+
+@contextmanager
+def explained(path: str, where: str) -> Iterator[None]:
+    """Damage, as what a user can do something about.
+
+    Raises:
+        UserError: the block failed in GDAL.
+    """
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())[:300]
+        raise UserError(
+            f"{shown(path)} cannot be read{where} ({reason}): it is no image that GDAL reads, is damaged, cut short or "
+            "out of reach. Copy it again, or open it with gdalinfo to see more."
+        ) from error

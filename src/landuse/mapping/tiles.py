@@ -1,0 +1,77 @@
+"""Windows of a scene as the model takes its images: cut, completed where data are missing, resized."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from landuse.mapping.plan import Chunk, Grid
+
+BLANK = 128  # grey, where nothing is known
+
+
+def shares_of_data(grid: Grid, chunk: Chunk, valid: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """What part of each window of a chunk holds data, (rows, columns); 0 where there are none at all.
+
+    Args:
+        valid: (H, W) of the chunk's pixels; None: all of them do.
+    """
+    shape = (len(chunk.rows), len(chunk.columns))
+    if valid is None or valid.all():
+        return np.ones(shape, np.float32)
+    shares = [valid[window].mean() for window in windows_of(grid, chunk)]
+    return np.array(shares, np.float32).reshape(shape)
+
+
+def windows_of(grid: Grid, chunk: Chunk) -> Iterator[tuple[slice, slice]]:
+    """Where the windows lie in the pixels of their chunk, row by row."""
+    top, left = (part.start for part in grid.pixels_of(chunk))
+    for row in chunk.rows:
+        first = int(grid.rows.starts[row]) - top
+        for column in chunk.columns:
+            start = int(grid.columns.starts[column]) - left
+            yield slice(first, first + grid.rows.tile), slice(start, start + grid.columns.tile)
+
+
+def cut(
+    grid: Grid,
+    chunk: Chunk,
+    pixels: NDArray[np.uint8],
+    valid: NDArray[np.bool_] | None,
+    wanted: NDArray[np.bool_],
+    size_px: int,
+) -> NDArray[np.uint8]:
+    """The wanted windows of a chunk, (N, size_px, size_px, 3) uint8, in the order of :func:`windows_of`.
+
+    A window that is resized is what :func:`landuse.data.decode.decode` makes of a file with the same pixels. Pixels
+    without data take the mean colour of the others, so that no made-up edge is louder than the picture.
+
+    Args:
+        pixels: (H, W, 3) of the chunk.
+        valid: (H, W); None: all hold data.
+        wanted: one value a window.
+    """
+    tiles = np.empty((int(wanted.sum()), size_px, size_px, 3), np.uint8)
+    places = (window for window, is_wanted in zip(windows_of(grid, chunk), wanted.ravel(), strict=True) if is_wanted)
+    for tile, window in zip(tiles, places, strict=True):
+        picture = pixels[window]
+        if valid is not None and not valid[window].all():
+            picture = _completed(picture, valid[window])
+        missing = (grid.rows.tile - picture.shape[0], grid.columns.tile - picture.shape[1])
+        if any(missing):  # of a scene that is smaller than a tile
+            picture = np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+        tile[:] = _resized(picture, size_px)
+    return tiles
+
+
+def _completed(picture: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    mean = picture[valid].mean(axis=0) if valid.any() else np.full(3, BLANK)
+    return np.where(valid[..., None], picture, np.rint(mean).astype(np.uint8))
+
+
+def _resized(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    if picture.shape[:2] == (size_px, size_px):
+        return picture
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC))
