@@ -95,6 +95,7 @@ def test_what_is_served_tells_of_its_source(place: Path) -> None:
     assert source["weights_sha256"] == trained["weights_sha256"] and source["run"] == "tiny"
     assert source["architecture"]["name"] == "cnn" and source["num_parameters"] == trained["num_parameters"]
     assert source["split_fingerprint"] == trained["extra"]["split_fingerprint"]
+    assert (source["gsd"], source["tile_size"]) == (None, 16) and trained["extra"]["tile_size"] == 16
     assert described["facts"]["max_difference"] < 1e-4
     assert described["facts"]["compared_on"] == "24 validation images"
     assert described["classes"] == sorted(COLOURS) and described["value_range"] is None
@@ -180,7 +181,8 @@ def test_a_model_without_its_data_is_exported_uncalibrated(run: Path, command, t
     assert done.status == 0, done.err
     assert "uncalibrated" in done.err and "on 36 random images" in done.err
     folder = run / "export/fp32"
-    assert read_served(folder)[0].temperature == 1.0
+    served, _ = read_served(folder)
+    assert (served.temperature, served.tile_size) == (1.0, 16)  # the latter as training found it
     assert (folder / "reference.safetensors").read_bytes() == (run / "model/reference.safetensors").read_bytes()
     assert not (folder / "samples").exists()
     engine = Engine(folder)
@@ -197,9 +199,33 @@ def test_the_range_of_deep_pixels_goes_with_the_model(run: Path, quick: list[str
     assert read_served(run / "export/fp32")[0].value_range == (0.0, 3000.0)
 
 
+def test_what_the_images_show_goes_with_the_model(run: Path, quick: list[str], command) -> None:
+    """As typed, else as the model has it; of a run of before, as its configuration and its pack say."""
+
+    def exported(*line: str) -> tuple[float | None, int | None]:
+        done = command("export", *quick, "export.variants=[fp32]", *line)
+        assert done.status == 0, done.err
+        model, _ = read_served(run / "export/fp32")
+        return model.gsd, model.tile_size
+
+    model = load(run / "model/model.json")
+    extra = model["extra"] | {"gsd": 2.0}
+    (run / "model/model.json").write_text(json.dumps(model | {"extra": extra}))
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("gsd: null", "gsd: 7.0"))
+    assert exported("data.tile_size=32") == (2.0, 32)
+    del extra["gsd"], extra["tile_size"]
+    (run / "model/model.json").write_text(json.dumps(model | {"extra": extra}))
+    assert exported() == (7.0, 16)
+    (run / "model/model.json").write_text(json.dumps(model | {"extra": extra | {"gsd": -1}}))
+    done = command("export", *quick)
+    assert done.status == 2 and "model.json: gsd must lie above 0" in done.err
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        (["data.gsd=-1"], "data.gsd=-1.0: must lie above 0"),
+        (["data.tile_size=0"], "data.tile_size=0: must lie"),
         (["export.variants=[fp16]"], "fp32"),
         (["export.variants=[]"], "export.variants is empty"),
         (["data.image_size=24"], "the model was made at 16 px"),

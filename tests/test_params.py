@@ -20,6 +20,7 @@ def test_the_committed_file_is_what_the_configuration_composes(command, tmp_path
 
 def test_what_belongs_to_the_machine_stays_out(command, tmp_path: Path) -> None:
     machine = ["trainer.device=cpu", "hardware.num_threads=1", "tracking=offline", "data.home=elsewhere"]
+    machine += ["data.licence=MIT", "data.gsd=0.3", "data.tile_size=256"]
     assert command("params", "experiment=pipeline", *machine).status == 0
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
     assert command("params", "experiment=pipeline", "model.width=8").status == 0

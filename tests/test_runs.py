@@ -47,6 +47,21 @@ def test_a_run_goes_on_under_its_own_configuration(tmp_path: Path, change: dict[
         runs.require_free(tmp_path, now)
 
 
+def test_a_run_of_before_goes_on_where_the_ground_is_now_known(tmp_path: Path) -> None:
+    """What its images show was no key then, and trains nothing."""
+    config = Config(experiment_name="e", run_name="r", data=DataConfig(home="data"))
+    runs.create(tmp_path, config)
+    path = tmp_path / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    older = [line for line in lines if line.split(":")[0] not in ("  gsd", "  tile_size")]
+    assert len(older) == len(lines) - 2
+    path.write_text("".join(older))
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    config.data.gsd, config.data.tile_size, config.trainer.resume = 0.3, 256, "auto"
+    runs.require_free(tmp_path, config)
+    assert runs.differences(tmp_path, config) == ""
+
+
 def test_latest_moves(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from landuse import runs
 from landuse.cli import Invocation, leave, run_command
+from landuse.config.ground import Ground, read_ground
 from landuse.config.schema import Config, DataConfig
 from landuse.config.validate import validate
 from landuse.config.validate_service import validate_export
@@ -82,7 +83,8 @@ def _open(config: Config, call: Invocation, folder: Path) -> "Source":
     if config.hardware.num_threads is None or not call.names("hardware.num_threads"):  # all of this machine's
         config.hardware.num_threads = num_workers()
     build_runtime("cpu", dataclasses.replace(config.hardware, precision="fp32", compile=False), model.model)
-    return Source(folder, config, model, _data(config, model), config.hardware.num_threads)
+    pack = _data(config, model)
+    return Source(folder, config, model, pack, config.hardware.num_threads, _ground(config, call, model, pack))
 
 
 def _data(config: Config, model: "LoadedModel") -> "Pack | None":
@@ -106,6 +108,16 @@ def _data(config: Config, model: "LoadedModel") -> "Pack | None":
             "images take the place of the validation split", config.data.home,
         )  # fmt: skip
     return found
+
+
+def _ground(config: Config, call: Invocation, model: "LoadedModel", pack: "Pack | None") -> Ground:
+    """What this command line says of the images, else what training wrote, else the run's configuration or its pack."""
+    trained, data = read_ground(model.info["extra"]), config.data
+    gsd = data.gsd if call.names("data.gsd") or trained.gsd is None else trained.gsd
+    tile_size = data.tile_size if call.names("data.tile_size") or trained.tile_size is None else trained.tile_size
+    if tile_size is None and pack is not None:
+        tile_size = pack.tile_size
+    return Ground(gsd, tile_size)
 
 
 def _write(source: "Source", variants: "list[Variant]") -> None:

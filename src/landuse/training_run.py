@@ -273,10 +273,14 @@ def _export(config: Config, pack: "Pack", trainer: "Trainer", runtime: "Runtime"
     from landuse.training.reference import reference_of
 
     model = trainer.load_best()
-    save_model(
-        folder / "model", model, config.model, pack.classes, pack.image_size, pack.mean, pack.std,
-        {"data": pack.name, "data_fingerprint": pack.data_fingerprint, "split_fingerprint": pack.split_fingerprint},
-    )  # fmt: skip
+    extra = {
+        "data": pack.name,
+        "data_fingerprint": pack.data_fingerprint,
+        "split_fingerprint": pack.split_fingerprint,
+        "gsd": config.data.gsd,
+        "tile_size": config.data.tile_size or pack.tile_size,
+    }
+    save_model(folder / "model", model, config.model, pack.classes, pack.image_size, pack.mean, pack.std, extra)
     drift = reference_of(model, pack, runtime, config.trainer.batch_size)
     path = folder / "model" / REFERENCE_FILE
     if drift is None:

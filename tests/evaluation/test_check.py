@@ -13,13 +13,14 @@ from tests.conftest import Run, overrides
 from tests.run_folders import commands, load
 
 LICENCE = "data.licence='CC0 [1.0]'"
+GROUND = "data.gsd=0.3"
 
 
 @pytest.fixture(scope="module")
 def made(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An evaluated run."""
     where = tmp_path_factory.mktemp("checked")
-    commands(where, ["train", *overrides(image_folder, where), "run_name=x", LICENCE], ["evaluate"])
+    commands(where, ["train", *overrides(image_folder, where), "run_name=x", LICENCE, GROUND], ["evaluate"])
     return where
 
 
@@ -196,6 +197,8 @@ def test_the_card_says_what_was_measured(command: Run, run: Path) -> None:
     low, high = record["accuracy_ci95"]
     shown = f"{100 * record['accuracy']:.2f} % (95 % interval {100 * low:.2f} % to {100 * high:.2f} %)"
     assert f"| accuracy | {shown} |" in body
+    assert load(run / "model/model.json")["extra"]["gsd"] == 0.3
+    assert "* ground sampling distance: 0.3 m a pixel; images of 16 px or 4.8 m a side" in body
     assert "licence: CC0 \\[1.0\\]" in body and "images: 36 train, 12 val, 12 test" in body
     for name, scores in record["per_class"].items():
         assert f"| {name} | {100 * scores['f1']:.1f} % |" in body
@@ -206,3 +209,4 @@ def test_the_card_of_a_run_that_was_not_evaluated(command: Run, tiny: list[str],
     assert command("train", *tiny, "run_name=x").status == 0
     text = (tmp_path / "outputs/train/folder_cnn/x/model/README.md").read_text()
     assert "The test split has not been opened" in text and "licence: not stated" in text
+    assert "ground sampling distance: not stated (data.gsd); images of 16 px a side" in text

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from landuse.errors import UserError
+from landuse.serving.artifact import read_served
 from landuse.serving.engine import Engine, top_classes
 from tests.serving.tiny_model import picture, write_exported
 
@@ -82,7 +83,13 @@ def test_damaged_weights_are_found(tmp_path: Path) -> None:
         ("temperature", 0, "temperature"),
         ("temperature", float("nan"), "temperature"),
         ("value_range", [1, 0], "value_range"),
+        ("temperature", 10**400, "temperature"),
+        ("value_range", [0, 10**400], "value_range"),
         ("variant", "../x", "variant"),
+        ("source", "x", "source must be an object"),
+        ("source", {"gsd": -1}, "gsd must lie above 0"),
+        ("source", {"gsd": float("inf")}, "gsd must lie above 0"),
+        ("source", {"tile_size": "256"}, "tile_size must lie between"),
         ("onnx_sha256", "0" * 64, "not the file"),
     ],
 )
@@ -91,6 +98,22 @@ def test_descriptions_are_checked(tmp_path: Path, key: str, value: object, words
     change(folder, **{key: value})
     with pytest.raises(UserError, match=words):
         Engine(folder)
+
+
+def test_what_ground_its_images_showed(tmp_path: Path) -> None:
+    """Exports of before do not say."""
+    folder = write_exported(tmp_path / "fp32")
+    for source, ground in (
+        ({}, (None, None)),
+        ({"gsd": None, "tile_size": 64}, (None, 64)),
+        ({"gsd": 10, "tile_size": 64}, (10.0, 64)),
+    ):
+        change(folder, source=source)
+        model, _ = read_served(folder)
+        assert (model.gsd, model.tile_size) == ground
+    path = folder / "onnx.json"
+    path.write_text(json.dumps({key: value for key, value in model.info.items() if key != "source"}))
+    assert read_served(folder)[0].gsd is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 5000, '{"format": "landuse-onnx", "format_version": 1}'])

@@ -113,6 +113,8 @@ class DataConfig:
     root: str | None = None  # source=folder: the folder that holds one folder of images per class
     home: str = "${oc.env:LANDUSE_DATA,data}"  # downloads and packs live here
     licence: str | None = None  # of the images, for the model card
+    gsd: float | None = None  # ground sampling distance of the files in metres a pixel, for maps; null: unknown
+    tile_size: int | None = None  # side of the files' images in pixels; null: the commonest shorter side, as packed
     manifest: str | None = None  # file in which download says what the source is, for pipelines
     image_size: int = 64  # pixels; images are centre-cropped to a square and resized to this
     max_images: int | None = None  # use at most this many images of each split (a seeded choice), for quick trials

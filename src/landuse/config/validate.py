@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 from landuse.addresses import shown
 from landuse.config.devices import DEVICE_FORM, has_mps, num_cuda_devices
 from landuse.config.folders import name_problems
+from landuse.config.ground import ground_rules
 from landuse.config.messages import wrong_choice
 from landuse.config.processes import Place
 from landuse.config.schema import (
@@ -146,6 +147,7 @@ def _data(data: DataConfig) -> Iterator[str]:
         how = data.quality.on_leak
         yield f"data.quality.on_leak={how} needs to know which images are the same: not data.quality.duplicates=off."
     yield from value_range_rules(data.quality.value_range)
+    yield from ground_rules(data)
 
 
 def _folder(data: DataConfig) -> Iterator[str]:

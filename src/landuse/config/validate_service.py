@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from urllib.parse import urlparse
 
+from landuse.config.ground import ground_rules
 from landuse.config.messages import wrong_choice
 from landuse.config.schema import Config, DriftConfig, ExportConfig, PredictConfig, ServeConfig
 from landuse.config.validate import LONGEST_S, MOST_THREADS, not_finite, value_range_rules
@@ -19,7 +20,9 @@ def validate_export(config: Config) -> None:
     Raises:
         UserError: the first rule that is broken.
     """
-    _raise_first(not_finite(config.export, "export."), _export(config.export), _name(config.serve))
+    _raise_first(
+        not_finite(config.export, "export."), _export(config.export), _name(config.serve), ground_rules(config.data),
+    )  # fmt: skip
 
 
 def validate_predict(config: Config) -> None:

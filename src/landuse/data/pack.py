@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from landuse.config.ground import is_tile_size
 from landuse.config.schema import DataConfig
 from landuse.data import quality, split
 from landuse.data.archive import accepted_checksums, local_path
@@ -89,6 +90,16 @@ class Pack:
     def report_folder(self) -> Path:
         """Where the data report goes: beside the packs, so that a pack does not depend on how it is shown."""
         return self.folder.parent.parent / "reports" / self.folder.name
+
+    @property
+    def tile_size(self) -> int | None:
+        """Side in pixels of the square that most files were cut to before they were resized; None: it is not known."""
+        try:
+            found = json.loads((self.folder / "quality.json").read_text(encoding="utf-8"))
+            side = quality.commonest_side(found["sizes"])
+        except (OSError, ValueError, KeyError, TypeError):  # a training that is over must not end by this
+            return None
+        return side if is_tile_size(side) else None
 
     def split(self, name: str) -> PackedSplit:
         """Open ``train``, ``val`` or ``test``.

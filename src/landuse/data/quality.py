@@ -1,7 +1,7 @@
 """What was found in a dataset: unusable images, conversions, sizes, duplicates, leaks. Kept in quality.json."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,14 @@ class Findings:
             self.conversions[note] += 1
             # The first by name, in whatever order images arrive: a zip, a tar and a folder are read in different ones.
             self.examples[note] = sorted([*self.examples.get(note, []), path])[:MAX_EXAMPLES]
+
+
+def commonest_side(sizes: Iterable[Mapping[str, int]]) -> int:
+    """The shorter side in pixels that most usable images have, of several the largest; ``sizes`` of quality.json."""
+    sides: Counter[int] = Counter()
+    for size in sizes:
+        sides[min(size["width"], size["height"])] += size["images"]
+    return max(sides, key=lambda side: (sides[side], side))
 
 
 def at_odds(paths: Sequence[str], pairs: Sequence[Pair]) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from landuse.config.ground import Ground
 from landuse.config.schema import Config
 from landuse.data.augment import normalise
 from landuse.data.pack import Pack
@@ -45,6 +46,7 @@ class Source:
         run: the run folder.
         pack: its data; None where they are not at hand.
         num_threads: of onnxruntime.
+        ground: what the images show that the model learned from.
     """
 
     run: Path
@@ -52,6 +54,7 @@ class Source:
     model: LoadedModel
     pack: Pack | None
     num_threads: int
+    ground: Ground
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
@@ -264,6 +267,8 @@ def _describe(source: Source, variant: Variant) -> None:
                 "data": extra.get("data"),
                 "data_fingerprint": extra.get("data_fingerprint"),
                 "split_fingerprint": extra.get("split_fingerprint"),
+                "gsd": source.ground.gsd,
+                "tile_size": source.ground.tile_size,
             },
             "facts": variant.facts,
         },

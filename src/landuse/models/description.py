@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from landuse.config.ground import read_ground
 from landuse.config.schema import MODEL_KINDS, ModelConfig
 from landuse.errors import UserError
 from landuse.files import read_text, require_shallow
@@ -156,6 +157,7 @@ def parse_description(content: Any) -> ModelDescription:
         "weights_sha256 must be 64 hexadecimal digits",
     )
     _require(isinstance(content["extra"], dict), "extra must be an object")
+    read_ground(content["extra"])  # the only keys of it that decide anything
     mean, std = _normalisation(content["normalisation"])
     return ModelDescription(
         config=_architecture(content["architecture"], image_size),

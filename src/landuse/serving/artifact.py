@@ -12,11 +12,12 @@ onnxruntime runs no code that a graph brings.
 
 import hashlib
 import json
-import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from landuse.config.ground import read_ground
 from landuse.errors import UserError
 from landuse.files import open_regular, read_text, require_shallow, write_json
 
@@ -39,6 +40,8 @@ class ServedModel:
         temperature: what the logits were divided by, in the graph.
         value_range: what becomes 0 and 255 in images of one channel with more than 8 bits; None refuses them.
         onnx_sha256: of model.onnx, hexadecimal; its first digits are the version.
+        gsd: ground sampling distance of the images that it learned from, in metres a pixel; None: unknown.
+        tile_size: their side in pixels, before they were resized to ``image_size``; None: unknown.
         info: the whole content of onnx.json.
     """
 
@@ -49,6 +52,8 @@ class ServedModel:
     temperature: float
     value_range: tuple[float, float] | None
     onnx_sha256: str
+    gsd: float | None
+    tile_size: int | None
     info: dict[str, Any]
 
     @property
@@ -110,6 +115,9 @@ def _parse(folder: Path, content: Any) -> ServedModel:
     )  # fmt: skip
     _require(isinstance(content["variant"], str) and content["variant"].isidentifier(), "variant must be a name")
     _require(isinstance(content["onnx_sha256"], str), "onnx_sha256 must be text")
+    source = content.get("source", {})
+    _require(isinstance(source, dict), "source must be an object")
+    ground = read_ground(source)
     return ServedModel(
         folder=folder,
         variant=content["variant"],
@@ -118,12 +126,15 @@ def _parse(folder: Path, content: Any) -> ServedModel:
         temperature=float(temperature),
         value_range=None if value_range is None else (float(value_range[0]), float(value_range[1])),
         onnx_sha256=content["onnx_sha256"],
+        gsd=ground.gsd,
+        tile_size=ground.tile_size,
         info=content,
     )
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is finite and can become a float, which whole numbers of hundreds of digits cannot."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _require(condition: bool, otherwise: str) -> None:

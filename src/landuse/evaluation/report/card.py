@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from landuse import addresses
+from landuse.config.ground import read_ground
 from landuse.evaluation.report.evaluation import confusions
 from landuse.evaluation.report.files import Evaluation, RunFiles
-from landuse.files import replacing
+from landuse.files import read_mapping, replacing
 from landuse.page.wording import NBSP, duration, magnitude, percent, significant
 
 FILE = "README.md"
+LARGEST_DESCRIPTION = 10_000_000  # bytes of model.json
 NUM_WEAK = 5  # classes and confusions that are named
 WEAK_BINS = 10  # images of a confidence, below which its accuracy says little
 SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~&"})
@@ -66,11 +68,26 @@ def _data(run: RunFiles) -> Iterator[str]:
     yield f"* {_text(_group(run, 'data'))}, licence: {_text(config.get('licence') or unknown)}"
     if isinstance(counts, dict):
         yield "* images: " + ", ".join(f"{_text(count)} {_text(split)}" for split, count in counts.items())
+    yield f"* {_ground(run)}"
     yield f"* fingerprint of the images {_fingerprint(run, 'data')}, of the split {_fingerprint(run, 'split')}"
     if _at(config, "split", "files") is not None:
         yield "* split as lists say"
     elif _at(config, "quality", "duplicates") == "near":
         yield "* copies and near-copies of an image lie in one split"
+
+
+def _ground(run: RunFiles) -> str:
+    """How large what the images show is, as the model itself has it."""
+    extra = read_mapping(run.folder / "model" / "model.json", LARGEST_DESCRIPTION).get("extra")
+    try:
+        ground = read_ground(extra if isinstance(extra, dict) else {})
+    except ValueError:  # loading that model is refused, with the reason
+        return "ground sampling distance: not legible"
+    pixel = "not stated (data.gsd)" if ground.gsd is None else f"{ground.gsd:g} m a pixel"
+    if ground.tile_size is None:
+        return f"ground sampling distance: {pixel}"
+    side = "" if ground.gsd is None else f" or {significant(ground.gsd * ground.tile_size)} m"
+    return f"ground sampling distance: {pixel}; images of {ground.tile_size} px{side} a side"
 
 
 def _result(run: RunFiles) -> Iterator[str]:
