@@ -8,7 +8,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "landuse"
 NAMES = (
-    "download", "drift", "evaluate", "export", "params", "predict", "preprocess", "report", "reproduce", "serve",
+    "download", "drift", "evaluate", "export", "map", "params", "predict", "preprocess", "report", "reproduce", "serve",
     "storage", "sweep", "track", "train",
 )  # fmt: skip
 COMMANDS = {"landuse.cli", *(f"landuse.{name}" for name in NAMES)}
@@ -31,6 +31,7 @@ PACKAGES = {
         "sweeps",
         "exporting",
         "serving",
+        "mapping",
     )
 }
 ALLOWED = {
@@ -45,7 +46,9 @@ ALLOWED = {
     "exporting": {"numpy", "onnx", "onnxruntime", "torch"}
     | {f"landuse.{name}" for name in ("config", "data", "models", "monitoring", "evaluation", "training", "serving")},
     "serving": {"numpy", "fastapi", "onnxruntime", "uvicorn"}
-    | {f"landuse.{name}" for name in ("config", "data", "models", "monitoring")},
+    | {f"landuse.{name}" for name in ("config", "data", "mapping", "models", "monitoring")},
+    "mapping": {"numpy", "matplotlib", "torch"}
+    | {f"landuse.{name}" for name in ("config", "data", "models", "page", "serving")},
     "page": {"matplotlib"},
     "sweeps": {"numpy", "matplotlib", "omegaconf", "hydra", "torch"}
     | {f"landuse.{name}" for name in ("config", "models", "page", "tracking", "training")},

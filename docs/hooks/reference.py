@@ -28,6 +28,7 @@ COMMANDS = {
     "export": ["run", "export", "hardware.num_threads", "data.home"],
     "predict": ["run", "variant", "input", "predict", "data.quality.value_range"],
     "serve": ["run", "variant", "serve", "drift"],
+    "map": ["run", "variant", "input", "output", "shard", "map", "trainer.device"],
     "drift": ["run", "variant", "input", "drift"],
     "storage": ["storage"],
     "params": ["experiment"],

@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "make what serves a model, without torch",
     "predict": "classify images",
     "serve": "answer requests over HTTP",
+    "map": "make a land-use map of a large scene",
     "drift": "compare images with those the model was validated on",
     "download": "get a dataset",
     "preprocess": "check, split and pack a dataset",

@@ -52,8 +52,13 @@ CURES = {
     "export": "copy the run to another place and give run=PATH",
     "predict": "choose another file with predict.output=PATH",
     "drift": "choose another place with outputs=PATH",
+    "map": "choose another folder with output=PATH",
 }
-SIZES = {"predict": "predict.batch_size", "serve": "serve.max_pixels"}  # what memory grows with
+SIZES = {
+    "predict": "predict.batch_size",
+    "serve": "serve.max_pixels",
+    "map": "map.num_workers",
+}  # what memory grows with
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 # Of several processes, torchrun ends the others as soon as one has ended, so whoever has more to say must be first.
 WAIT_FOR_THE_FIRST_S, WAIT_FOR_THE_CAUSE_S = 10, 20
@@ -242,7 +247,7 @@ def _problem_of_place(error: BaseException | None, command: str) -> str | None:
             return f"While writing: No space left on device. {cure}"
         if isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY_IS_FULL):
             reason = (str(error).splitlines() or ["no room"])[0][:200]
-            if command in ("export", "predict", "serve", "drift"):
+            if command in ("export", "predict", "serve", "drift", "map"):
                 lower = f"Lower {SIZES[command]}, or end" if command in SIZES else "End"
                 return f"Out of memory ({reason}). {lower} other programs."
             return (
@@ -263,6 +268,8 @@ def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
             argument = argument[1:]
         elif command == "report" and argument == "check":
             argument = "report.check=true"
+        elif command == "map" and argument == "merge":
+            argument = "map.merge=true"
         elif command == "evaluate" and argument.startswith("robustness="):
             argument = f"evaluation.{argument}"
         elif argument.startswith("runs=") and not argument.startswith("runs=["):

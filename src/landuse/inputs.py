@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from landuse.data.sources import IMAGE_SUFFIXES, files_below, is_image
@@ -11,12 +11,13 @@ from landuse.errors import UserError
 FORMS = "Give an image, a folder, a quoted pattern such as 'input=photos/**/*.jpg', or - for a list of files on stdin"
 
 
-def list_images(asked: str | None, stdin: Iterable[str]) -> list[Path]:
+def list_images(asked: str | None, stdin: Iterable[str], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     """The files that ``input=`` means; whether they are readable images is found out by whoever decodes them.
 
     Args:
         asked: an image, a folder (its images at any depth), a pattern with ``*``, ``?``, ``[...]`` or ``**``, or ``-``.
         stdin: lines, each of which names a file; read for ``-`` alone.
+        suffixes: of images in folders and patterns.
 
     Returns:
         At least one file: images of folders and patterns in natural order ("tile2" before "tile10"), those of stdin as
@@ -31,16 +32,16 @@ def list_images(asked: str | None, stdin: Iterable[str]) -> list[Path]:
         return _listed(stdin)
     path = Path(asked)
     if path.is_dir():
-        found = [path / name for name in files_below(path) if is_image(name)]
+        found = [path / name for name in files_below(path) if is_image(name, suffixes)]
     elif path.exists():
         return [path]
     elif glob.has_magic(asked):
         matches = map(Path, glob.iglob(asked, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        found = [match for match in matches if is_image(match.name) and match.is_file()]
+        found = [match for match in matches if is_image(match.name, suffixes) and match.is_file()]
     else:
         raise UserError(f"input={asked}: no such file or folder. {FORMS}.")
     if not found:
-        raise UserError(f"input={asked}: no images found ({', '.join(IMAGE_SUFFIXES)}).")
+        raise UserError(f"input={asked}: no images found ({', '.join(suffixes)}).")
     return sorted(found, key=_natural)
 
 

@@ -21,7 +21,7 @@ HEADER = "# Composed by python -m landuse.params; a stage of dvc.yaml keeps it f
 # What says where and how a pipeline runs, and not what comes out of it.
 MACHINE_ONLY = (
     "run", "runs", "run_name", "experiment_name", "outputs", "hardware", "tracking", "storage", "report", "log",
-    "variant", "input", "export", "predict", "serve", "drift",
+    "variant", "input", "output", "shard", "export", "predict", "serve", "map", "drift",
     "data.home", "data.manifest", "data.licence", "data.gsd", "data.tile_size", "data.archive.mirrors",
     "data.archive.timeout", "data.archive.retries", "trainer.device", "trainer.resume", "trainer.log_every",
     "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.profile", "evaluation.batch_size",

@@ -28,10 +28,10 @@ LATEST = "latest"
 LONGEST_POINTER = 4_096  # bytes, as of a path
 LARGEST_CONFIG = LARGEST_SUMMARY = 1_000_000  # bytes
 WHERE_NOT_WHAT = (
-    "run", "outputs", "variant", "input", "tracking.", "evaluation.", "export.", "predict.", "serve.", "drift.",
-    "storage.", "report.", "log.", "data.home", "data.manifest", "data.licence", "data.gsd", "data.tile_size",
-    "data.archive.mirrors", "data.archive.timeout", "data.archive.retries", "trainer.resume", "trainer.log_every",
-    "trainer.checkpoint_",
+    "run", "outputs", "variant", "input", "output", "shard", "tracking.", "evaluation.", "export.", "predict.",
+    "serve.", "map.", "drift.", "storage.", "report.", "log.", "data.home", "data.manifest", "data.licence", "data.gsd",
+    "data.tile_size", "data.archive.mirrors", "data.archive.timeout", "data.archive.retries", "trainer.resume",
+    "trainer.log_every", "trainer.checkpoint_",
 )  # fmt: skip
 # In a run that goes on: how long, and on which machine.
 MAY_CHANGE = ("trainer.epochs", "trainer.device", "trainer.profile", "hardware.")

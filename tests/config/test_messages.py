@@ -169,7 +169,7 @@ def test_mistake_is_one_message(command, tmp_path: Path, name: str) -> None:
 
 
 def test_cuda_absent(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landuse.config.validate.num_cuda_devices", lambda: 0)
+    monkeypatch.setattr("landuse.config.devices.num_cuda_devices", lambda: 0)
     done = command("train", "trainer.device=cuda")
     assert done.status == 2
     assert "trainer.device=cuda" in done.err
@@ -177,7 +177,7 @@ def test_cuda_absent(command, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cuda_index_too_high(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landuse.config.validate.num_cuda_devices", lambda: 2)
+    monkeypatch.setattr("landuse.config.devices.num_cuda_devices", lambda: 2)
     done = command("train", "trainer.device=cuda:2")
     assert done.status == 2
     assert "cuda:0 to cuda:1" in done.err

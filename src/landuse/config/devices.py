@@ -4,6 +4,9 @@ import ctypes
 import platform
 import re
 import sys
+from collections.abc import Iterator
+
+from landuse.config.messages import wrong_choice
 
 DEVICE_FORM = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
@@ -23,3 +26,17 @@ def num_cuda_devices() -> int:
 def has_mps() -> bool:
     """True on Apple silicon."""
     return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def device_rules(device: str) -> Iterator[str]:
+    """What is wrong with ``trainer.device`` on this machine."""
+    if not DEVICE_FORM.fullmatch(device):
+        yield wrong_choice("trainer.device", device, ["auto", "cpu", "cuda", "cuda:0", "mps"])
+    elif device.startswith("cuda"):
+        found, index = num_cuda_devices(), int(device.partition(":")[2] or 0)
+        if found == 0:
+            yield f"trainer.device={device}: this machine has no usable NVIDIA GPU; use trainer.device=cpu or auto."
+        elif index >= found:
+            yield f"trainer.device={device}: only {found} GPU(s) are visible; use cuda:0 to cuda:{found - 1}."
+    elif device == "mps" and not has_mps():
+        yield "trainer.device=mps: needs a Mac with Apple silicon; use trainer.device=cpu or auto."

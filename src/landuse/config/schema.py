@@ -273,6 +273,26 @@ class ServeConfig:
 
 
 @dataclass
+class MapConfig:
+    """What ``python -m landuse.map`` does."""
+
+    stride: float = 0.5  # from tile to tile: up to 1 a share of the tile's side (1: no overlap), above it pixels
+    symmetries: bool = False  # average the probabilities over the eight symmetries of a tile; eight times the work
+    min_confidence: float = 0.0  # below it a place is "unclassified"
+    gsd: float | None = None  # metres a pixel of the scene measures; null: as its georeference says
+    tile_m: float | None = None  # metres that the side of a tile measures; null: as the model's images
+    crs: str | None = None  # coordinate system of a scene that names none, such as EPSG:32633
+    bands: list[str] = field(default_factory=list)  # red, green, blue by number or name, or one; empty: as marked
+    value_range: list[float] | None = None  # [low, high] that become 0 and 255; null: the model's, or percentiles
+    polygons: Literal["gpkg", "geojson", "off"] = "gpkg"  # GeoPackage, or GeoJSON in longitude and latitude
+    colours: dict[str, str] = field(default_factory=dict)  # of classes, such as {river: "#3366cc"}; others are chosen
+    evaluation: str | None = None  # evaluation.json whose confusion corrects the areas; null: that of the run
+    batch_size: int = 32  # tiles per forward pass
+    num_workers: int | None = None  # threads that read and classify; null: one a core, and more for remote scenes
+    merge: bool = False  # join the parts of all shards; `merge` for short
+
+
+@dataclass
 class DriftConfig:
     """What counts as drift: images unlike those that the model was validated on."""
 
@@ -317,8 +337,10 @@ class Config:
     run_name: str = "${now:%Y-%m-%d_%H-%M-%S}"  # folder under outputs/<command>/<experiment_name>/
     outputs: str = "outputs"  # root of all run folders; <outputs>/latest points at the newest training run
     run: str | None = None  # a run folder or its model/, or wandb:entity/project/name:alias; null: <outputs>/latest
-    variant: str = "fp32"  # predict, serve, drift: which export of the run
-    input: str | None = None  # predict, drift: an image, a folder, a pattern, or - for a list of files on stdin
+    variant: str = "fp32"  # predict, serve, drift, map: which export of the run
+    input: str | None = None  # predict, drift, map: an image, a folder, a pattern, or - for a list of files on stdin
+    output: str | None = None  # map: the folder that the map is written to
+    shard: str | None = None  # map: i/n does the i-th of n parts, from 1/n to n/n; `merge` joins them
     runs: list[str] = field(default_factory=list)  # report: compare these run folders; *, ? and ** find several
     model: ModelConfig = field(default_factory=ModelConfig)  # group model=
     data: DataConfig = field(default_factory=DataConfig)  # group data=
@@ -330,6 +352,7 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)  # keys of the command export
     predict: PredictConfig = field(default_factory=PredictConfig)  # keys of the command predict
     serve: ServeConfig = field(default_factory=ServeConfig)  # keys of the command serve
+    map: MapConfig = field(default_factory=MapConfig)  # keys of the command map
     drift: DriftConfig = field(default_factory=DriftConfig)  # keys of the command drift, and of the service
     log: LogConfig = field(default_factory=LogConfig)  # what is said and kept
     storage: StorageConfig = field(default_factory=StorageConfig)  # keys of the command storage

@@ -12,10 +12,9 @@ from typing import Any
 from urllib.parse import urlparse
 
 from landuse.addresses import shown
-from landuse.config.devices import DEVICE_FORM, has_mps, num_cuda_devices
+from landuse.config.devices import device_rules, num_cuda_devices
 from landuse.config.folders import name_problems
 from landuse.config.ground import ground_rules
-from landuse.config.messages import wrong_choice
 from landuse.config.processes import Place
 from landuse.config.schema import (
     AugmentConfig,
@@ -331,18 +330,8 @@ def _resume(resume: str) -> Iterator[str]:
 
 def _device(config: Config) -> Iterator[str]:
     device, hardware = config.trainer.device, config.hardware
-    if not DEVICE_FORM.fullmatch(device):
-        yield wrong_choice("trainer.device", device, ["auto", "cpu", "cuda", "cuda:0", "mps"])
-        return
-    if device.startswith("cuda"):
-        found, index = num_cuda_devices(), int(device.partition(":")[2] or 0)
-        if found == 0:
-            yield f"trainer.device={device}: this machine has no usable NVIDIA GPU; use trainer.device=cpu or auto."
-        elif index >= found:
-            yield f"trainer.device={device}: only {found} GPU(s) are visible; use cuda:0 to cuda:{found - 1}."
+    yield from device_rules(device)
     yield from _processes(config)
-    if device == "mps" and not has_mps():
-        yield "trainer.device=mps: needs a Mac with Apple silicon; use trainer.device=cpu or auto."
     if device == "cpu" and hardware.precision == "fp16":
         yield "hardware.precision=fp16 has no use on the CPU: use bf16, fp32 or auto."
     if hardware.num_threads is not None and not 1 <= hardware.num_threads <= MOST_THREADS:

@@ -278,7 +278,7 @@ def _class_tree(
     return paths, prefix
 
 
-def is_image(path: str) -> bool:
+def is_image(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> bool:
     """By its suffix; hidden files and the resource forks that macOS adds are none."""
     is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
-    return path.lower().endswith(IMAGE_SUFFIXES) and not is_hidden
+    return path.lower().endswith(tuple(suffixes)) and not is_hidden

@@ -6,6 +6,7 @@ Degrees, feet, Web Mercator (whose metres are true at the equator alone) and rot
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ STEP = 0.5  # pixels, to either side
 # Up to this difference between a projection's own areas and those of the ellipsoid, its own count: they are what every
 # GIS reckons with, and in UTM and national grids they differ by some tenths of a per cent at most.
 LARGEST_DISTORTION = 0.01
+BLOCK = 512  # pixels along a side, that are reckoned as large as the one in their middle
 
 FloatArray = NDArray[np.float64]
 
@@ -59,6 +61,20 @@ class Ground:
             return np.full(columns.shape, self._own_area)
         return self._true_areas(columns, rows)
 
+    def block_area(self, rows: slice, columns: slice) -> float:
+        """Square metres of a pixel of a block, which may be cut off by the scene's edge: of that in its middle."""
+        middle = np.array([(columns.start + columns.stop) / 2]), np.array([(rows.start + rows.stop) / 2])
+        return float(self.pixel_areas(*middle)[0])
+
+    def block_areas(self) -> FloatArray:
+        """Square metres of a pixel of each block of the scene, (rows of blocks, columns of blocks)."""
+        starts = (np.arange(0, length, BLOCK) for length in (self.height, self.width))
+        rows, columns = (
+            (start + np.minimum(start + BLOCK, length)) / 2
+            for start, length in zip(starts, (self.height, self.width), strict=True)
+        )
+        return self.pixel_areas(*(places.copy() for places in np.meshgrid(columns, rows)))
+
     @property
     def is_planar(self) -> bool:
         """Whether areas are the projection's own."""
@@ -72,7 +88,7 @@ class Ground:
         longitudes, latitudes = self._to_degrees(columns, rows)
         return list(zip(longitudes.tolist(), latitudes.tolist(), strict=True))
 
-    @property
+    @cached_property
     def _own_area(self) -> float | None:
         if not self.crs.is_projected:
             return None

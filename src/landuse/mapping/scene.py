@@ -1,9 +1,12 @@
 """Scenes: large images on disk or on a server, of which a part at a time is read as 8-bit RGB."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -75,7 +78,7 @@ class Scene:
     nodata: float | None
     palette: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
-    @property
+    @cached_property
     def ground(self) -> Ground | None:
         """Where it lies; None: nobody knows."""
         from affine import Affine
@@ -223,3 +226,19 @@ def explained(path: str, where: str) -> Iterator[None]:
             f"{shown(path)} cannot be read{where} ({reason}): it is no image that GDAL reads, is damaged, cut short or "
             "out of reach. Copy it again, or open it with gdalinfo to see more."
         ) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What GDAL says when it cannot write, as Python says it.
+
+    Raises:
+        OSError: the block failed in GDAL.
+    """
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except RasterioError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        raise OSError(errno.EIO, f"{reason} (in writing {path.name})", str(path)) from error

@@ -1,0 +1,111 @@
+"""What answers for windows: the exported graph on the CPU, or the network it was made of on a GPU."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landuse.errors import UserError
+from landuse.serving.artifact import ServedModel, read_served
+from landuse.serving.engine import Engine
+
+
+class OnnxClassifier:
+    """The graph in onnxruntime; each call computes in its caller's thread."""
+
+    device = "cpu"
+
+    def __init__(self, folder: Path, batch_size: int) -> None:
+        """
+        Args:
+            folder: an exported folder.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        self._engine = Engine(folder, max_batch=batch_size)
+
+    @property
+    def model(self) -> ServedModel:
+        """Its description."""
+        return self._engine.model
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, C) of images (N, S, S, 3) uint8 RGB.
+
+        Raises:
+            UserError: they are no numbers.
+        """
+        return self._engine(images).probabilities
+
+
+class TorchClassifier:
+    """The run's network in PyTorch, calibrated as the export is; calls wait for each other, for there is one device."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        """
+        Args:
+            folder: an exported folder inside its run: ``<run>/export/fp32``.
+            device: cuda, cuda:N, mps or cpu.
+
+        Raises:
+            UserError: the run's model is not there, is another one, or the export is of another kind than fp32.
+        """
+        import threading
+
+        import torch
+
+        from landuse.models.export import load_model
+
+        self.model, _ = read_served(folder)
+        run = folder.parents[1]
+        if self.model.variant != "fp32":
+            raise UserError(
+                f"variant={self.model.variant} runs on the CPU: give trainer.device=cpu, or leave variant= out."
+            )
+        if not (run / "model").is_dir():
+            raise UserError(
+                f"{folder} lies in no run folder, whose model/ a GPU needs: give run=PATH, or trainer.device=cpu."
+            )
+        loaded = load_model(run)
+        if loaded.info["weights_sha256"] != self.model.info.get("source", {}).get("weights_sha256"):
+            raise UserError(
+                f"{folder} was exported from other weights than {run / 'model'} holds: export the run again."
+            )
+        self.device = device
+        self._torch, self._lock = torch, threading.Lock()
+        self._network = loaded.model.to(device)
+        self._mean, self._std = (torch.tensor(values, device=device) for values in (loaded.mean, loaded.std))
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, C) of images (N, S, S, 3) uint8 RGB.
+
+        Raises:
+            UserError: they are no numbers.
+        """
+        from landuse.data.augment import normalise
+
+        torch = self._torch
+        with self._lock, torch.inference_mode():
+            placed = torch.from_numpy(images).to(self.device)
+            logits = self._network(normalise(placed, self._mean, self._std)).float() / self.model.temperature
+            answers: NDArray[np.float32] = logits.softmax(dim=1).cpu().numpy()
+        if not np.isfinite(answers).all():
+            raise UserError("The model gives what are no numbers: its weights are damaged. Train or export it again.")
+        return answers
+
+
+def open_classifier(folder: Path, device: str, batch_size: int) -> OnnxClassifier | TorchClassifier:
+    """What answers on this device: ``auto`` takes a GPU where there is one that the run's network can use.
+
+    Raises:
+        UserError: as the classes here, or there is no such device.
+    """
+    from landuse.config.devices import has_mps, num_cuda_devices
+
+    is_fp32_of_run = (folder.parents[1] / "model").is_dir() and read_served(folder)[0].variant == "fp32"
+    if device == "auto" and is_fp32_of_run:
+        device = "cuda" if num_cuda_devices() else "mps" if has_mps() else "cpu"
+    if device in ("auto", "cpu"):
+        return OnnxClassifier(folder, batch_size)
+    return TorchClassifier(folder, device)

@@ -1,0 +1,122 @@
+"""A scene through the model, chunk by chunk, on all cores.
+
+Each thread reads a chunk, cuts and resizes its windows and lets the model answer them in the same thread, as
+:mod:`landuse.serving.bulk` does: while one waits for the disk or a server, the others compute.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landuse.mapping.parts import OpenPart
+from landuse.mapping.plan import Chunk, Grid
+from landuse.mapping.scene import Reader, Scene
+from landuse.mapping.tiles import cut, shares_of_data
+from landuse.serving.artifact import ServedModel
+
+NUM_SYMMETRIES = 8  # of the square; aerial images have no up
+WAIT_S = 0.5  # between looks at signals
+
+
+class Classifier(Protocol):
+    """What answers; several threads ask it at once."""
+
+    @property
+    def model(self) -> ServedModel:
+        """Its description."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes: cpu, cuda, cuda:N or mps."""
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, C) of images (N, S, S, 3) uint8 RGB."""
+
+
+def classify(
+    scene: Scene,
+    grid: Grid,
+    classifier: Classifier,
+    part: OpenPart,
+    chunks: Sequence[Chunk],
+    num_threads: int,
+    batch_size: int,
+    symmetries: bool,
+    on_chunk: Callable[[Chunk], None],
+) -> None:
+    """Answer these chunks and keep the answers; what is done stays when it ends early.
+
+    Args:
+        on_chunk: is told each chunk that is done, in any thread.
+
+    Raises:
+        UserError: the scene cannot be read, or the model gives no numbers.
+        OSError: the answers cannot be written.
+    """
+    pending: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
+    for chunk in chunks:
+        pending.put(chunk)
+    is_closed = threading.Event()
+
+    def work() -> None:
+        with scene.opened() as reader:
+            while not is_closed.is_set():
+                try:
+                    chunk = pending.get_nowait()
+                except queue.Empty:
+                    return
+                part.write(chunk, answer(reader, grid, chunk, classifier, batch_size, symmetries))
+                on_chunk(chunk)
+
+    executor = ThreadPoolExecutor(num_threads)
+    try:
+        running = {executor.submit(work) for _ in range(min(num_threads, len(chunks)))}
+        while running:
+            done, running = wait(running, timeout=WAIT_S, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+    finally:
+        is_closed.set()
+        executor.shutdown()
+
+
+def answer(
+    reader: Reader, grid: Grid, chunk: Chunk, classifier: Classifier, batch_size: int, symmetries: bool
+) -> NDArray[np.float32]:
+    """(windows, C + 1) of one chunk: probabilities, then the share of data; where that is 0 nothing was asked.
+
+    Batches are part of what is computed, since arithmetic may depend on them in the last digit: they never reach over
+    chunks, so the same chunk gives the same answer in every process.
+    """
+    model = classifier.model
+    rows, columns = grid.pixels_of(chunk)
+    pixels, valid = reader.read(rows, columns)
+    shares = shares_of_data(grid, chunk, valid)
+    wanted = shares > 0
+    answers = np.zeros((chunk.num_windows, len(model.classes) + 1), np.float32)
+    answers[:, -1] = shares.ravel()
+    if wanted.any():
+        tiles = cut(grid, chunk, pixels, valid, wanted, model.image_size)
+        ask = _symmetric if symmetries else _plain
+        batches = [tiles[start : start + batch_size] for start in range(0, len(tiles), batch_size)]
+        answers[wanted.ravel(), :-1] = np.concatenate([ask(classifier, batch) for batch in batches])
+    return answers
+
+
+def _plain(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return classifier.probabilities(images)
+
+
+def _symmetric(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The mean over the eight symmetries of the square."""
+    total = np.zeros((len(images), len(classifier.model.classes)))
+    for turns in range(4):
+        turned = np.rot90(images, turns, axes=(1, 2))
+        for view in (turned, turned[:, :, ::-1]):
+            total += classifier.probabilities(np.ascontiguousarray(view))
+    return (total / NUM_SYMMETRIES).astype(np.float32)

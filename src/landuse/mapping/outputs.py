@@ -1,0 +1,157 @@
+"""All that a map consists of, written from what the model has said of a scene."""
+
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landuse.addresses import shown
+from landuse.errors import UserError
+from landuse.files import write_json
+from landuse.mapping.colours import UNCLASSIFIED as GREY
+from landuse.mapping.colours import class_colours
+from landuse.mapping.job import Work
+from landuse.mapping.page import write_map_page
+from landuse.mapping.parts import joined
+from landuse.mapping.picture import write_picture
+from landuse.mapping.polygons import write_polygons
+from landuse.mapping.rasters import Counts, Values, strips, values_for, write_rasters
+from landuse.mapping.scene import Scene, environment
+from landuse.mapping.style import write_style
+from landuse.mapping.table import area_rows, find_confusion, write_csv
+
+log = logging.getLogger(__name__)
+
+PREVIEW_PX = 2048  # along the longer side
+LARGEST_AVERAGED = 100_000_000  # pixels of a scene without overviews, of whose preview each pixel is an average
+
+
+def write_map(work: Work) -> dict[str, Any]:
+    """Write the map of a scene whose windows have all been answered; returns the content of map.json.
+
+    Raises:
+        UserError: parts are missing, the scene cannot be read any more, or nothing in it holds data.
+        OSError: the outputs cannot be written.
+    """
+    started = time.perf_counter()
+    scene, model, asked, folder = work.scene, work.classifier.model, work.asked, work.folder
+    values = values_for(len(model.classes))
+    colours = class_colours(model.classes, asked.colours)
+    confusion, said = find_confusion(asked.evaluation, model)
+    log.info("areas       %s", said)
+    counts = _rasters(work, values, colours)
+    if not counts.pixels.sum():
+        raise UserError(f"{shown(scene.path)} holds no data: all of its pixels are nodata, so there is nothing to map.")
+    rows = area_rows(counts, model.classes, values, confusion, work.scale.grid.rows.tile * work.scale.grid.columns.tile)
+    facts = _facts(work, values, colours, rows, None if confusion is None else confusion.source)
+    write_csv(folder / "areas.csv", rows)
+    write_json(folder / "map.json", facts)
+    write_style(folder / "classes.qml", facts)
+    _polygons(work, facts)
+    preview, classes, confidence = _previews(scene, folder)
+    write_picture(preview, classes, facts, folder / "map.png")
+    write_map_page(preview, classes, confidence, facts, folder / "map.html")
+    log.info("written     in %.1f s", time.perf_counter() - started)
+    return facts
+
+
+def _rasters(work: Work, values: Values, colours: list[str]) -> Counts:
+    scene, grid, classes = work.scene, work.scale.grid, work.classifier.model.classes
+    palette = {value: _rgb(colour) for value, colour in enumerate(colours)} | {values.unclassified: _rgb(GREY)}
+    pixel_size = work.scale.pixel_size
+    pixel_area = None if pixel_size is None else pixel_size[0] * pixel_size[1]
+    with joined(work.parts, grid, len(classes), work.description()) as answers:
+        made = strips(scene, grid, answers, values, work.asked.min_confidence)
+        return write_rasters(scene, made, values, classes, palette, work.folder, pixel_area)
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
+
+
+def _facts(
+    work: Work, values: Values, colours: list[str], rows: list[dict[str, Any]], correction: str | None
+) -> dict[str, Any]:
+    scene, scale, model = work.scene, work.scale, work.classifier.model
+    grid = scale.grid
+    return {
+        "format": "landuse-map",
+        "format_version": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scene": {
+            "path": shown(scene.path),
+            "width": scene.width,
+            "height": scene.height,
+            "crs": None if scene.crs is None else scene.crs.to_wkt(),
+            "crs_name": None if scene.crs is None else scene.crs.to_string()[:200],
+            "transform": None if scene.transform is None else list(scene.transform),
+            "pixel_size_m": None if scale.pixel_size is None else list(scale.pixel_size),
+            "bands": list(scene.bands),
+            "band_names": list(scene.band_names),
+            "dtype": scene.dtype,
+            "value_range": None if scene.value_range is None else list(scene.value_range),
+            "range_rule": scene.range_rule,
+        },
+        "model": {
+            "folder": str(model.folder),
+            "variant": model.variant,
+            "version": model.version,
+            "device": work.classifier.device,
+            "classes": list(model.classes),
+            "image_size": model.image_size,
+            "gsd": model.gsd,
+            "tile_size": model.tile_size,
+        },
+        "windows": {
+            "num": grid.num_windows,
+            "tile_px": [grid.rows.tile, grid.columns.tile],
+            "stride_px": [grid.rows.stride, grid.columns.stride],
+            "tile_m": scale.tile_m,
+            "symmetries": work.asked.symmetries,
+        },
+        "classes": [
+            {"value": value, "name": name, "colour": colour}
+            for value, (name, colour) in enumerate(zip(model.classes, colours, strict=True))
+        ],
+        "nodata": values.nodata,
+        "unclassified": values.unclassified,
+        "min_confidence": work.asked.min_confidence,
+        "areas": rows,
+        "correction": correction,
+        "areas_are_planar": None if scene.ground is None else scene.ground.is_planar,
+        "warnings": list(scale.warnings),
+    }
+
+
+def _polygons(work: Work, facts: dict[str, Any]) -> None:
+    asked, folder = work.asked, work.folder
+    for suffix in ("gpkg", "geojson"):  # of an earlier map, drawn in another way
+        if suffix != asked.polygons:
+            (folder / f"polygons.{suffix}").unlink(missing_ok=True)
+    if asked.polygons != "off":
+        path = folder / f"polygons.{asked.polygons}"
+        num = write_polygons(folder / "classes.tif", folder / "confidence.tif", facts, work.scene.ground, path)
+        log.info("polygons    %s", f"{num:,}")
+
+
+def _previews(scene: Scene, folder: Path) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.float32]]:
+    """The scene (h, w, 3), the classes and the confidence (h, w), small enough to be looked at."""
+    import rasterio
+
+    shrunk = max(1.0, scene.width / PREVIEW_PX, scene.height / PREVIEW_PX)
+    shape = max(1, round(scene.height / shrunk)), max(1, round(scene.width / shrunk))
+    is_small = scene.width * scene.height <= LARGEST_AVERAGED
+    with scene.opened() as reader:
+        whole = slice(0, scene.height), slice(0, scene.width)
+        colours = reader.read(*whole, shape, "average" if is_small and scene.palette is None else "nearest").colours
+    with environment():
+        with rasterio.open(folder / "classes.tif") as file:
+            classes = file.read(1, out_shape=shape)
+        with rasterio.open(folder / "confidence.tif") as file:
+            confidence = file.read(1, out_shape=shape)
+    return colours, classes, confidence

@@ -1,0 +1,231 @@
+"""What the model has said of a scene's chunks, kept on disk as it comes: what resuming, sharding and merging rest on.
+
+A part is a file of slots of equal size, one for each chunk of a shard, and a description beside it:
+
+    part-1-of-4.bin    magic, CRC-32 of the rest, float32 (windows, classes + 1): probabilities, and the share of data
+    part-1-of-4.json   scene, model, windows: parts of different ones are never joined
+
+Slots are written whole and in any order; one that was not finished fails its checksum and is computed again.
+"""
+
+import json
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landuse.errors import UserError
+from landuse.files import read_text, write_json
+from landuse.mapping.plan import Chunk, Grid
+
+HEADER, MAGIC = struct.Struct("<4sI"), b"luw1"
+LARGEST_DESCRIPTION = 1_000_000  # bytes
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several processes that share a scene.
+
+    Attributes:
+        number: from 1.
+        of: how many there are.
+    """
+
+    number: int = 1
+    of: int = 1
+
+    def chunks(self, grid: Grid) -> Sequence[Chunk]:
+        """Its share of a scene: neighbouring chunks, so that each part of the file is read by one process."""
+        total = len(grid.chunks)
+        return grid.chunks[total * (self.number - 1) // self.of : total * self.number // self.of]
+
+
+class Part:
+    """The answers of one shard, on disk."""
+
+    def __init__(self, folder: Path, shard: Shard, grid: Grid, num_classes: int) -> None:
+        self.chunks, self._num_channels = shard.chunks(grid), num_classes + 1
+        self._first = self.chunks[0].number if self.chunks else 0
+        most_windows = max((chunk.num_windows for chunk in grid.chunks), default=0)
+        self._slot = HEADER.size + 4 * most_windows * self._num_channels
+        self.path = folder / f"part-{shard.number}-of-{shard.of}.bin"
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def opened(self, description: dict[str, Any]) -> Iterator["OpenPart"]:
+        """The part, made or gone on with, held for this process.
+
+        Raises:
+            UserError: another process holds it, or it is of another scene, model or plan.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path.with_suffix(".lock"), timeout=0):
+                self.require(description)
+                if not self.path.with_suffix(".json").exists():
+                    write_json(self.path.with_suffix(".json"), description)
+                with self.path.open("r+b" if self.path.exists() else "w+b", buffering=0) as file:
+                    yield OpenPart(self, file)
+        except Timeout as error:
+            raise UserError(
+                f"Another process is at {self.path}: let it end, or give each its own shard=i/n."
+            ) from error
+
+    def require(self, description: dict[str, Any]) -> None:
+        """Make sure that what is there is of this scene, model and plan.
+
+        Raises:
+            UserError: it is not; names what differs.
+        """
+        path = self.path.with_suffix(".json")
+        if not path.exists():
+            return
+        try:
+            found = json.loads(read_text(path, LARGEST_DESCRIPTION))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}): remove {self.path.parent}, and map the scene again."
+            ) from error
+        now = json.loads(json.dumps(description))
+        if found == now:
+            return
+        key = next(key for key in [*now, *found] if found.get(key) != now.get(key))
+        raise UserError(
+            f"{path.parent} holds a map of another {key} ({str(found.get(key))[:200]} then, "
+            f"{str(now.get(key))[:200]} now): choose another output=PATH, or remove that folder."
+        )
+
+    def read(self, file: BinaryIO, chunk: Chunk) -> FloatArray | None:
+        """(windows, classes + 1) of a chunk; None: it is not there, or not whole.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        with self._lock:
+            file.seek(self._slot * (chunk.number - self._first))
+            content = file.read(HEADER.size + 4 * chunk.num_windows * self._num_channels)
+        payload = content[HEADER.size :]
+        if len(payload) != 4 * chunk.num_windows * self._num_channels or HEADER.unpack_from(content) != _header(
+            payload
+        ):
+            return None
+        return np.frombuffer(payload, "<f4").reshape(chunk.num_windows, self._num_channels)
+
+    def write(self, file: BinaryIO, chunk: Chunk, answers: FloatArray) -> None:
+        """Keep what was said of a chunk; several threads may.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        payload = answers.astype("<f4").tobytes()
+        content = memoryview(HEADER.pack(*_header(payload)) + payload)
+        with self._lock:
+            file.seek(self._slot * (chunk.number - self._first))
+            while content:  # unbuffered files may take a part only
+                content = content[file.write(content) :]
+
+
+def _header(payload: bytes) -> tuple[bytes, int]:
+    return MAGIC, zlib.crc32(payload)
+
+
+@dataclass(frozen=True)
+class OpenPart:
+    """A part that is being made."""
+
+    part: Part
+    file: BinaryIO
+
+    def pending(self) -> list[Chunk]:
+        """The chunks that are yet to be answered."""
+        return [chunk for chunk in self.part.chunks if self.part.read(self.file, chunk) is None]
+
+    def write(self, chunk: Chunk, answers: FloatArray) -> None:
+        """As :meth:`Part.write`."""
+        self.part.write(self.file, chunk, answers)
+
+
+class Answers:
+    """What was said of all windows of a scene, read from its parts a few rows at a time."""
+
+    def __init__(self, grid: Grid, parts: Sequence[tuple[Part, BinaryIO]], num_classes: int) -> None:
+        self._grid, self._num_channels = grid, num_classes + 1
+        self._where = {chunk.number: (part, file) for part, file in parts for chunk in part.chunks}
+        self._row = lru_cache(maxsize=3)(self._read_row)
+        self._first_windows = sorted({chunk.rows.start for chunk in grid.chunks})
+
+    def rows(self, windows: slice) -> tuple[FloatArray, FloatArray]:
+        """Probabilities (R, N, C) of these rows of windows, and the share of data (R, N) of each.
+
+        Raises:
+            UserError: a part was damaged since it was made.
+        """
+        first = [start for start in self._first_windows if start < windows.stop]
+        first = first[sum(start <= windows.start for start in first) - 1 :]
+        block = np.concatenate([self._row(start) for start in first])[
+            windows.start - first[0] : windows.stop - first[0]
+        ]
+        return block[..., :-1], block[..., -1]
+
+    def _read_row(self, start: int) -> FloatArray:
+        chunks = [chunk for chunk in self._grid.chunks if chunk.rows.start == start]
+        blocks = []
+        for chunk in chunks:
+            part, file = self._where[chunk.number]
+            if (answers := part.read(file, chunk)) is None:
+                raise UserError(f"{part.path} was damaged since it was made: run the command again to complete it.")
+            blocks.append(answers.reshape(len(chunk.rows), len(chunk.columns), self._num_channels))
+        return np.concatenate(blocks, axis=1)
+
+
+@contextmanager
+def joined(folder: Path, grid: Grid, num_classes: int, description: dict[str, Any]) -> Iterator[Answers]:
+    """All answers of a scene, of one process or of several.
+
+    Raises:
+        UserError: parts are missing, incomplete, or of another scene, model or plan; says which.
+    """
+    of = _num_parts(folder)
+    parts = [Part(folder, Shard(number, of), grid, num_classes) for number in range(1, of + 1)]
+    missing = [part.path.name for part in parts if part.chunks and not part.path.is_file()]
+    if missing:
+        raise UserError(f"{folder} lacks {', '.join(missing[:5])}: run the other shards before they are joined.")
+    pairs: list[tuple[Part, BinaryIO]] = []
+    try:
+        for part in parts:
+            if part.chunks:
+                part.require(description)
+                pairs.append((part, part.path.open("rb")))
+                left = sum(part.read(pairs[-1][1], chunk) is None for chunk in part.chunks)
+                if left:
+                    raise UserError(
+                        f"{part.path} is not complete ({left} of {len(part.chunks)} chunks are missing): run that "
+                        "shard again, it goes on where it ended."
+                    )
+        yield Answers(grid, pairs, num_classes)
+    finally:
+        for _, file in pairs:
+            file.close()
+
+
+def _num_parts(folder: Path) -> int:
+    """Of how many parts the map in this folder is made; where several kinds are there, the one of most files."""
+    counts: dict[int, int] = {}
+    for path in folder.glob("part-*-of-*.bin"):
+        number = path.stem.rpartition("-")[2]
+        if number.isdecimal():
+            counts[int(number)] = counts.get(int(number), 0) + 1
+    if not counts:
+        raise UserError(f"{folder} holds no parts of a map: run the shards first, with the same output=PATH.")
+    return max(counts, key=lambda of: (counts[of] / of, of))
