@@ -26,9 +26,13 @@ def picture(name: str, classes: Sequence[str] = tuple(COLOURS), size_px: int = 1
 
 
 def write_exported(
-    folder: Path, classes: Sequence[str] = ("field", "roof", "water"), image_size: int = 16, num_features: int = 4
-) -> Path:
+    folder: Path, classes: Sequence[str] = ("field", "roof", "water"), image_size: int = 16, num_features: int = 4,
+    **source: object,
+) -> Path:  # fmt: skip
     """Write ``model.onnx`` and ``onnx.json``; the features are the mean red, green and blue in 0..1, then zeros.
+
+    Args:
+        source: more of what onnx.json says of the model's origin, such as ``gsd``.
 
     Returns:
         The folder, which can be given as ``run=``.
@@ -37,7 +41,7 @@ def write_exported(
     onnx.save(_graph(classes, image_size, num_features), folder / MODEL_FILE)
     describe(folder, {
         "variant": "fp32", "classes": list(classes), "image_size": image_size, "temperature": 1.0, "value_range": None,
-        "source": {"run": "tiny", "weights_sha256": "0" * 64}, "facts": {},
+        "source": {"run": "tiny", "weights_sha256": "0" * 64, **source}, "facts": {},
     })  # fmt: skip
     return folder
 
