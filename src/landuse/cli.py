@@ -270,6 +270,8 @@ def _hydra_arguments(command: str, arguments: list[str]) -> list[str]:
             argument = "report.check=true"
         elif command == "map" and argument == "merge":
             argument = "map.merge=true"
+        elif argument.startswith("map.colours="):  # whose keys are the classes', which no schema knows
+            argument = "++" + argument
         elif command == "evaluate" and argument.startswith("robustness="):
             argument = f"evaluation.{argument}"
         elif argument.startswith("runs=") and not argument.startswith("runs=["):

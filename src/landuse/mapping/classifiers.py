@@ -58,7 +58,7 @@ class TorchClassifier:
         from landuse.models.export import load_model
 
         self.model, _ = read_served(folder)
-        run = folder.parents[1]
+        run = folder.parent.parent
         if self.model.variant != "fp32":
             raise UserError(
                 f"variant={self.model.variant} runs on the CPU: give trainer.device=cpu, or leave variant= out."
@@ -103,7 +103,7 @@ def open_classifier(folder: Path, device: str, batch_size: int) -> OnnxClassifie
     """
     from landuse.config.devices import has_mps, num_cuda_devices
 
-    is_fp32_of_run = (folder.parents[1] / "model").is_dir() and read_served(folder)[0].variant == "fp32"
+    is_fp32_of_run = (folder.parent.parent / "model").is_dir() and read_served(folder)[0].variant == "fp32"
     if device == "auto" and is_fp32_of_run:
         device = "cuda" if num_cuda_devices() else "mps" if has_mps() else "cpu"
     if device in ("auto", "cpu"):

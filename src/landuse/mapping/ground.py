@@ -52,7 +52,7 @@ class Ground:
         across, down = self._steps(np.array([self.width / 2]), np.array([self.height / 2]))
         sizes = float(np.hypot(*across)[0]), float(np.hypot(*down)[0])
         if not all(math.isfinite(size) and size > 0 for size in sizes):
-            raise ValueError("its centre has no place on the ground in its coordinate system")
+            raise ValueError("it has no place on the ground in its coordinate system")
         return sizes
 
     def pixel_areas(self, columns: FloatArray, rows: FloatArray) -> FloatArray:
@@ -120,9 +120,13 @@ class Ground:
         return tuple(steps)
 
     def _to_degrees(self, columns: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        from rasterio._err import CPLE_BaseError
         from rasterio.warp import transform
 
         x = self.transform.a * columns + self.transform.b * rows + self.transform.c
         y = self.transform.d * columns + self.transform.e * rows + self.transform.f
-        longitudes, latitudes = transform(self.crs, "EPSG:4326", x.ravel(), y.ravel())
+        try:
+            longitudes, latitudes = transform(self.crs, "EPSG:4326", x.ravel(), y.ravel())
+        except CPLE_BaseError as error:
+            raise ValueError(f"it has no place on the ground in its coordinate system ({error})") from error
         return np.array(longitudes).reshape(x.shape), np.array(latitudes).reshape(x.shape)

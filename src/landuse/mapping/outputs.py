@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landuse.addresses import shown
-from landuse.errors import UserError
 from landuse.files import write_json
 from landuse.mapping.colours import UNCLASSIFIED as GREY
 from landuse.mapping.colours import class_colours
@@ -44,8 +43,6 @@ def write_map(work: Work) -> dict[str, Any]:
     confusion, said = find_confusion(asked.evaluation, model)
     log.info("areas       %s", said)
     counts = _rasters(work, values, colours)
-    if not counts.pixels.sum():
-        raise UserError(f"{shown(scene.path)} holds no data: all of its pixels are nodata, so there is nothing to map.")
     rows = area_rows(counts, model.classes, values, confusion, work.scale.grid.rows.tile * work.scale.grid.columns.tile)
     facts = _facts(work, values, colours, rows, None if confusion is None else confusion.source)
     write_csv(folder / "areas.csv", rows)

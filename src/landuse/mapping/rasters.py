@@ -10,7 +10,9 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from landuse.addresses import shown
 from landuse.data.workers import num_workers
+from landuse.errors import UserError
 from landuse.files import replacing
 from landuse.mapping.ground import BLOCK
 from landuse.mapping.parts import Answers
@@ -121,7 +123,7 @@ def write_rasters(
         pixel_area: square metres of a pixel where the scene has no place on the ground but a known scale.
 
     Raises:
-        UserError: as :func:`strips`.
+        UserError: as :func:`strips`, or nothing holds data.
         OSError: they cannot be written.
     """
     knows_area = scene.ground is not None or pixel_area is not None
@@ -141,6 +143,10 @@ def write_rasters(
                 class_file.write(strip.classes, 1, window=window)
                 confidence_file.write(strip.confidence, 1, window=window)
                 count(scene, strip, values, len(classes), counts)
+        if not counts.pixels.sum():
+            raise UserError(
+                f"{shown(scene.path)} holds no data: all of its pixels are nodata, so there is nothing to map."
+            )
         _write_cog(class_strips, folder / "classes.tif", "MODE")
         _write_cog(confidence_strips, folder / "confidence.tif", "AVERAGE")
     if pixel_area is not None and scene.ground is None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img")
 CACHE_MB = 128  # decoded blocks that GDAL keeps, of all threads together; its own choice is a share of the memory
+NOT_PLACED = "Dataset has no geotransform"  # what rasterio warns of, and we say ourselves
 GDAL_OPTIONS = {
     "GDAL_CACHEMAX": CACHE_MB * 2**20,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # a server is not asked for its whole folder
@@ -33,6 +35,8 @@ GDAL_OPTIONS = {
     "GDAL_HTTP_RETRY_DELAY": 1,
     "VSI_CACHE": True,
 }
+
+warnings.filterwarnings("ignore", message=NOT_PLACED)
 
 
 class Pixels(NamedTuple):
@@ -192,6 +196,14 @@ def environment() -> Any:
     return rasterio.Env(**options)
 
 
+def gdal_errors() -> tuple[type[Exception], ...]:
+    """What rasterio raises: errors of its own, and those of GDAL's that it hands on."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
+    return RasterioError, CPLE_BaseError
+
+
 @contextmanager
 def opened(path: str, address: str) -> Iterator["DatasetReader"]:
     """A dataset of GDAL's.
@@ -215,11 +227,9 @@ def explained(path: str, where: str) -> Iterator[None]:
     Raises:
         UserError: the block failed in GDAL.
     """
-    from rasterio.errors import RasterioError
-
     try:
         yield
-    except (RasterioError, OSError) as error:
+    except (*gdal_errors(), OSError) as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split())[:300]
         raise UserError(
@@ -235,10 +245,8 @@ def writing(path: Path) -> Iterator[None]:
     Raises:
         OSError: the block failed in GDAL.
     """
-    from rasterio.errors import RasterioError
-
     try:
         yield
-    except RasterioError as error:
+    except gdal_errors() as error:
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise OSError(errno.EIO, f"{reason} (in writing {path.name})", str(path)) from error

@@ -49,7 +49,7 @@ def find_confusion(given: str | None, model: ServedModel) -> tuple[Confusion | N
     Raises:
         UserError: the given file is not one of this model.
     """
-    path = Path(given) if given is not None else model.folder.parents[1] / "evaluation.json"
+    path = Path(given) if given is not None else model.folder.parent.parent / "evaluation.json"
     if given is None and not path.is_file():
         return None, "not corrected: the run's test split was not evaluated yet (python -m landuse.evaluate run=PATH)"
     content = read_mapping(path, LARGEST_EVALUATION)

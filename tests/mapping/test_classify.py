@@ -1,0 +1,102 @@
+"""Chunks through a model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from landuse.config.schema import Config
+from landuse.errors import UserError
+from landuse.mapping.classifiers import OnnxClassifier, TorchClassifier, open_classifier
+from landuse.mapping.classify import answer
+from landuse.mapping.describe import Asked, describe
+from landuse.mapping.plan import Axis, Grid
+from tests.conftest import Run, overrides
+from tests.mapping.scenes import CLASSES, TILE, colours, write
+from tests.serving.tiny_model import write_exported
+
+REGIONS = [["field", "water", "roof"], ["roof", "field", "water"]]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> OnnxClassifier:
+    return OnnxClassifier(write_exported(tmp_path_factory.mktemp("model")), 4)
+
+
+def grid_of(pixels: np.ndarray, stride: int = TILE) -> Grid:
+    return Grid(Axis(pixels.shape[0], TILE, stride), Axis(pixels.shape[1], TILE, stride))
+
+
+def test_each_window_gets_its_class(tmp_path: Path, classifier: OnnxClassifier) -> None:
+    pixels = colours(REGIONS)
+    scene, grid = describe(str(write(tmp_path / "scene.tif", pixels)), Asked()), grid_of(pixels)
+    with scene.opened() as reader:
+        answers = answer(reader, grid, grid.chunks[0], classifier, 4, symmetries=False)
+    assert [CLASSES[i] for i in answers[:, :-1].argmax(axis=1)] == [*REGIONS[0], *REGIONS[1]]
+    assert (answers[:, -1] == 1).all()
+
+
+def test_symmetries_are_averaged(tmp_path: Path, classifier: OnnxClassifier) -> None:
+    """The model looks at mean colours, which no symmetry changes; how often it is asked shows that they were."""
+    pixels = colours(REGIONS)
+    scene, grid = describe(str(write(tmp_path / "scene.tif", pixels)), Asked()), grid_of(pixels)
+    seen: list[np.ndarray] = []
+
+    class Spy:
+        model, device = classifier.model, "cpu"
+
+        def probabilities(self, images: np.ndarray) -> np.ndarray:
+            seen.append(images.copy())
+            return classifier.probabilities(images)
+
+    marked = pixels.copy()
+    marked[0, 0] = 255
+    scene = describe(str(write(tmp_path / "marked.tif", marked)), Asked())
+    with scene.opened() as reader:
+        plain = answer(reader, grid, grid.chunks[0], Spy(), 64, symmetries=False)
+        averaged = answer(reader, grid, grid.chunks[0], Spy(), 64, symmetries=True)
+    assert averaged == pytest.approx(plain, abs=1e-6)
+    corners = {tuple(map(int, np.argwhere((images[0] == 255).all(axis=2))[0])) for images in seen[1:]}
+    assert len(seen) == 9 and corners == {(0, 0), (0, 15), (15, 0), (15, 15)}
+
+
+def test_windows_without_data_are_not_asked(tmp_path: Path, classifier: OnnxClassifier) -> None:
+    pixels = colours(REGIONS)
+    pixels[:, : TILE + 4] = 0
+    scene, grid = describe(str(write(tmp_path / "scene.tif", pixels, nodata=0)), Asked()), grid_of(pixels)
+    with scene.opened() as reader:
+        answers = answer(reader, grid, grid.chunks[0], classifier, 4, symmetries=False).reshape(2, 3, 4)
+    assert (answers[:, 0] == 0).all() and (answers[:, 1, -1] == 0.75).all() and (answers[:, 2, -1] == 1).all()
+    assert answers[:, 1, :-1].argmax(axis=1).tolist() == [CLASSES.index("water"), CLASSES.index("field")]
+
+
+@pytest.fixture
+def run(command: Run, image_folder: Path, tmp_path: Path) -> Path:
+    """A trained run with its export."""
+    own = overrides(image_folder, tmp_path)
+    assert command("train", *own, "run_name=one", "outputs=out").status == 0
+    done = command(
+        "export", "run=out/train/folder_cnn/one", f"data.home={tmp_path}/data", "export.variants=[fp32,int8]"
+    )
+    assert done.status == 0, done.err
+    return tmp_path / "out/train/folder_cnn/one"
+
+
+def test_torch_answers_as_the_graph_does(run: Path) -> None:
+    """What a GPU computes, here on the CPU."""
+    folder = run / "export" / "fp32"
+    images = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)
+    of_torch, of_onnx = TorchClassifier(folder, "cpu"), OnnxClassifier(folder, 7)
+    assert of_torch.model == of_onnx.model
+    assert of_torch.probabilities(images) == pytest.approx(of_onnx.probabilities(images), abs=1e-5)
+    assert isinstance(open_classifier(folder, "auto" if not torch.cuda.is_available() else "cpu", 4), OnnxClassifier)
+    with pytest.raises(UserError, match="variant=int8 runs on the CPU"):
+        TorchClassifier(run / "export" / "int8", "cuda")
+
+
+def test_a_gpu_needs_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lies in no run folder"):
+        TorchClassifier(write_exported(tmp_path / "a" / "b"), "cuda")
+    assert Config().trainer.device == "auto"
+    assert isinstance(open_classifier(tmp_path / "a" / "b", "auto", 4), OnnxClassifier)
