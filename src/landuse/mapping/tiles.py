@@ -61,7 +61,7 @@ def cut(
         missing = (grid.rows.tile - picture.shape[0], grid.columns.tile - picture.shape[1])
         if any(missing):  # of a scene that is smaller than a tile
             picture = np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-        tile[:] = _resized(picture, size_px)
+        tile[:] = resized(picture, size_px)
     return tiles
 
 
@@ -70,7 +70,8 @@ def _completed(picture: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[
     return np.where(valid[..., None], picture, np.rint(mean).astype(np.uint8))
 
 
-def _resized(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+def resized(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) as a square of the model's size; bicubic and antialiased, as packs are made."""
     if picture.shape[:2] == (size_px, size_px):
         return picture
     image = Image.fromarray(np.ascontiguousarray(picture))
