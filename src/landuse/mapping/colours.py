@@ -121,7 +121,8 @@ class _Candidates:
         is_alike &= self.chroma <= max(chroma, HIGHEST_CHROMA)
         if chroma < LEAST_CHROMA:  # a grey: its hue counts little, but it must not become colourful
             is_alike = (self.chroma <= LEAST_CHROMA) & (turned <= 3 * HUE_RANGE_DEG)
-        return is_alike & (np.abs(self.lab[:, 0] - lab[0]) <= LIGHTNESS_RANGE)
+        found: NDArray[np.bool_] = is_alike & (np.abs(self.lab[:, 0] - lab[0]) <= LIGHTNESS_RANGE)
+        return found
 
 
 def _choose(candidates: _Candidates, distances: Lab, expected: str | None, taken: Sequence[str]) -> str:

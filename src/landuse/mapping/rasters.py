@@ -152,7 +152,7 @@ def write_rasters(
     if pixel_area is not None and scene.ground is None:
         counts.square_metres = counts.pixels.astype(np.float64) * pixel_area
     with replacing(folder / "classes.tif.aux.xml") as temporary:
-        temporary.write_text(_category_names(classes), encoding="utf-8", newline="\n")
+        temporary.write_text(_category_names(classes), encoding="utf-8", newline="\n", errors="replace")
     return counts
 
 
@@ -164,7 +164,8 @@ def _names(classes: Sequence[str], values: Values) -> dict[str, str]:
 
 def _category_names(classes: Sequence[str]) -> str:
     """The names as GDAL's sidecar file has them, for gdalinfo and GIS; a TIFF has no place of its own for them."""
-    listed = "".join(f"      <Category>{escape(name)}</Category>\n" for name in classes)
+    legible = ("".join(c if c.isprintable() else "\ufffd" for c in name) for name in classes)  # no control characters
+    listed = "".join(f"      <Category>{escape(name)}</Category>\n" for name in legible)
     return (
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f"{listed}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"

@@ -227,9 +227,10 @@ def explained(path: str, where: str) -> Iterator[None]:
     Raises:
         UserError: the block failed in GDAL.
     """
+    known: tuple[type[Exception], ...] = (*gdal_errors(), OSError)
     try:
         yield
-    except (*gdal_errors(), OSError) as error:
+    except known as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split())[:300]
         raise UserError(
