@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -62,15 +63,16 @@ def classify(
     for chunk in chunks:
         pending.put(chunk)
     is_closed = threading.Event()
+    asked = _Stoppable(classifier, is_closed)
 
     def work() -> None:
-        with scene.opened() as reader:
+        with scene.opened() as reader, suppress(_StoppedError):
             while not is_closed.is_set():
                 try:
                     chunk = pending.get_nowait()
                 except queue.Empty:
                     return
-                part.write(chunk, answer(reader, grid, chunk, classifier, batch_size, symmetries))
+                part.write(chunk, answer(reader, grid, chunk, asked, batch_size, symmetries))
                 on_chunk(chunk)
 
     executor = ThreadPoolExecutor(num_threads)
@@ -83,6 +85,23 @@ def classify(
     finally:
         is_closed.set()
         executor.shutdown()
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class _Stoppable:
+    """A classifier that answers no further batch once it is closed: a chunk of a large model may take a minute."""
+
+    def __init__(self, classifier: Classifier, is_closed: threading.Event) -> None:
+        self._classifier, self._is_closed = classifier, is_closed
+        self.model, self.device = classifier.model, classifier.device
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._is_closed.is_set():
+            raise _StoppedError
+        return self._classifier.probabilities(images)
 
 
 def answer(

@@ -61,8 +61,10 @@ def claim(output: Path, config: Config, model: Path, folders: Sequence[Path]) ->
         OSError: it cannot be made.
     """
     path = output / JOB_FILE
+    asked = str(config.input)
+    asked = asked if asked == "-" or "://" in asked else os.path.abspath(asked)  # noqa: PTH100 (may be a pattern)
     now = json.loads(json.dumps({
-        "input": config.input, "run": str(model), "variant": config.variant, "map": dataclasses.asdict(config.map),
+        "input": asked, "run": str(model), "variant": config.variant, "map": dataclasses.asdict(config.map),
     }))  # fmt: skip
     if path.exists():
         then = _read(path)
@@ -103,9 +105,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first thing that tells the two apart, both values shown; empty: they are the same."""
-    pairs = {key: (then[key], now[key]) for key in ("input", "run")}
+    """The first thing that tells the two apart, both values shown; empty: they are the same.
+
+    Whether the model is the same say the parts, which know its content and not only where it lies.
+    """
     keys = [key for key in now["map"] if key not in MAY_CHANGE]
+    pairs = {"input": (then["input"], now["input"])}
     pairs |= {f"map.{key}": (then["map"].get(key), now["map"][key]) for key in keys}
     for name, (before, after) in pairs.items():
         if before != after:

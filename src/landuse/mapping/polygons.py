@@ -207,8 +207,7 @@ def _sums(corners: _Corners, integral: FloatArray, num_regions: int) -> FloatArr
         integral: (K,) sum of the values above and to the left of each corner.
     """
     inside = np.abs(np.bincount(corners.rings, corners.signs * integral, len(corners.regions)))
-    totals: FloatArray = np.bincount(corners.regions, np.where(corners.is_hole, -inside, inside), num_regions)
-    return totals
+    return np.bincount(corners.regions, np.where(corners.is_hole, -inside, inside), num_regions).astype(np.float64)
 
 
 def _integral_of(dataset: "rasterio.DatasetReader", corners: _Corners) -> FloatArray:
