@@ -61,8 +61,8 @@ def _rasters(work: Work, values: Values, colours: list[str]) -> Counts:
     palette = {value: _rgb(colour) for value, colour in enumerate(colours)} | {values.unclassified: _rgb(GREY)}
     pixel_size = work.scale.pixel_size
     pixel_area = None if pixel_size is None else pixel_size[0] * pixel_size[1]
-    with joined(work.parts, grid, len(classes), work.description()) as answers:
-        made = strips(scene, grid, answers, values, work.asked.min_confidence)
+    with joined(work.parts, grid, len(classes), work.description()) as answers, scene.opened() as reader:
+        made = strips(reader, grid, answers, values, work.asked.min_confidence)
         return write_rasters(scene, made, values, classes, palette, work.folder, pixel_area)
 
 

@@ -57,22 +57,19 @@ class Strip(NamedTuple):
     confidence: NDArray[np.float32]  # (H, W), NaN where there are no data
 
 
-def strips(scene: Scene, grid: Grid, answers: Answers, values: Values, min_confidence: float) -> Iterator[Strip]:
+def strips(reader: Reader, grid: Grid, answers: Answers, values: Values, min_confidence: float) -> Iterator[Strip]:
     """The map from top to bottom, BLOCK rows at a time.
 
     Raises:
         UserError: the scene cannot be read any more, or what was said of it.
     """
-    with scene.opened() as reader:
-        for start in range(0, scene.height, BLOCK):
-            yield _strip(
-                scene, grid, answers, values, min_confidence, reader, slice(start, min(start + BLOCK, scene.height))
-            )
+    height = reader.scene.height
+    for start in range(0, height, BLOCK):
+        yield _strip(reader, grid, answers, values, min_confidence, slice(start, min(start + BLOCK, height)))
 
 
-def _strip(
-    scene: Scene, grid: Grid, answers: Answers, values: Values, min_confidence: float, reader: Reader, rows: slice
-) -> Strip:
+def _strip(reader: Reader, grid: Grid, answers: Answers, values: Values, min_confidence: float, rows: slice) -> Strip:
+    width = reader.scene.width
     cells = grid.rows.cells_of(rows.start, rows.stop)
     said, shares = answers.rows(grid.rows.windows_of(cells))
     blended = blend(said, shares, grid.rows, grid.columns, cells)
@@ -81,15 +78,15 @@ def _strip(
     classes = np.where(is_there, np.nan_to_num(blended).argmax(axis=2), values.nodata)
     classes[confidence < min_confidence] = values.unclassified
     down = grid.rows.repeats(cells, rows.start, rows.stop)
-    across = grid.columns.repeats(slice(0, len(grid.columns.edges) - 1), 0, scene.width)
+    across = grid.columns.repeats(slice(0, len(grid.columns.edges) - 1), 0, width)
     strip = Strip(
         rows,
         classes.astype(values.dtype).repeat(across, axis=1).repeat(down, axis=0),
         confidence.repeat(across, axis=1).repeat(down, axis=0),
     )
     if (shares < 1).any():
-        for start in range(0, scene.width, COLUMNS):
-            columns = slice(start, min(start + COLUMNS, scene.width))
+        for start in range(0, width, COLUMNS):
+            columns = slice(start, min(start + COLUMNS, width))
             if (valid := reader.valid(rows, columns)) is not None:
                 strip.classes[:, columns][~valid] = values.nodata
                 strip.confidence[:, columns][~valid] = np.nan

@@ -1,7 +1,7 @@
 """Scenes: large images on disk or on a server, of which a part at a time is read as 8-bit RGB."""
 
-import errno
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img")
 CACHE_MB = 128  # decoded blocks that GDAL keeps, of all threads together; its own choice is a share of the memory
+FULL_BYTES = 2**20  # left on a disk, of which GDAL says no more than that it could not write
 NOT_PLACED = "Dataset has no geotransform"  # what rasterio warns of, and we say ourselves
 GDAL_OPTIONS = {
     "GDAL_CACHEMAX": CACHE_MB * 2**20,
@@ -106,7 +107,7 @@ class Reader:
     """Reads parts of a scene; belongs to one thread."""
 
     def __init__(self, scene: Scene, dataset: "DatasetReader") -> None:
-        self._scene, self._dataset = scene, dataset
+        self.scene, self._dataset = scene, dataset
         self._table = _table(scene.dtype, scene.value_range)
 
     def read(
@@ -128,7 +129,7 @@ class Reader:
         options: dict[str, Any] = {"window": window}
         if shape is not None:
             options |= {"out_shape": shape, "resampling": Resampling[resampling]}
-        scene = self._scene
+        scene = self.scene
         with explained(scene.path, f" at row {rows.start}, column {columns.start}"):
             values = self._dataset.read(list(scene.bands), **_per_band(options, len(scene.bands)))
             valid = self._valid(values, options)
@@ -140,10 +141,10 @@ class Reader:
         Raises:
             UserError: as :meth:`read`.
         """
-        return self.read(rows, columns).valid if self._scene.may_lack_data else None
+        return self.read(rows, columns).valid if self.scene.may_lack_data else None
 
     def _valid(self, values: NDArray[Any], options: dict[str, Any]) -> NDArray[np.bool_] | None:
-        scene = self._scene
+        scene = self.scene
         if not scene.may_lack_data:
             return None
         masks = self._dataset.read_masks(list(scene.bands), **_per_band(options, len(scene.bands)))
@@ -155,7 +156,7 @@ class Reader:
         return valid
 
     def _colours(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        scene = self._scene
+        scene = self.scene
         if scene.palette is not None:
             return scene.palette[values[0], :3]
         if self._table is not None:
@@ -241,13 +242,18 @@ def explained(path: str, where: str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What GDAL says when it cannot write, as Python says it.
+    """What GDAL says when it cannot write, as what a user can do something about.
 
     Raises:
-        OSError: the block failed in GDAL.
+        UserError: the block failed in GDAL.
     """
     try:
         yield
     except gdal_errors() as error:
         reason = " ".join(str(error.__cause__ or error).split())[:300]
-        raise OSError(errno.EIO, f"{reason} (in writing {path.name})", str(path)) from error
+        if shutil.disk_usage(path.parent).free < FULL_BYTES:
+            reason = "the disk is full"
+        raise UserError(
+            f"{path} cannot be written ({reason}): make room or allow writing there, or choose another folder with "
+            "output=PATH."
+        ) from error
