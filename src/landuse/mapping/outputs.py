@@ -40,7 +40,7 @@ def write_map(work: Work) -> dict[str, Any]:
     scene, model, asked, folder = work.scene, work.classifier.model, work.asked, work.folder
     values = values_for(len(model.classes))
     colours = class_colours(model.classes, asked.colours)
-    confusion, said = find_confusion(asked.evaluation, model)
+    confusion, said = find_confusion(asked.evaluation, model, asked.min_confidence)
     log.info("areas       %s", said)
     counts = _rasters(work, values, colours)
     rows = area_rows(counts, model.classes, values, confusion, work.scale.grid.rows.tile * work.scale.grid.columns.tile)

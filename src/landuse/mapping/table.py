@@ -40,15 +40,18 @@ class Confusion:
     source: str
 
 
-def find_confusion(given: str | None, model: ServedModel) -> tuple[Confusion | None, str]:
+def find_confusion(given: str | None, model: ServedModel, min_confidence: float) -> tuple[Confusion | None, str]:
     """The confusion on the test split, from evaluation.json; and why there is none, or what is to be said of it.
 
     Args:
         given: the file; None: that of the run which the exported folder lies in.
+        min_confidence: of the map. Where it leaves places out, the rates of all test images are not those of the rest.
 
     Raises:
         UserError: the given file is not one of this model.
     """
+    if min_confidence > 0:
+        return None, "not corrected: map.min_confidence leaves places out, and the confusion is of all test images"
     path = Path(given) if given is not None else model.folder.parent.parent / "evaluation.json"
     if given is None and not path.is_file():
         return None, "not corrected: the run's test split was not evaluated yet (python -m landuse.evaluate run=PATH)"
