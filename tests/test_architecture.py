@@ -30,6 +30,7 @@ PACKAGES = {
         "page",
         "sweeps",
         "exporting",
+        "mapping",
         "serving",
         "mapping",
     )

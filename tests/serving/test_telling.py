@@ -85,7 +85,7 @@ def test_facts(client: httpx.Client) -> None:
     facts = client.get("/model").json()
     assert facts["classes"] == ["field", "roof", "water"]
     assert facts["image_size"] == 16
-    assert facts["limits"] == {"max_bytes": 300_000, "max_files": 4, "max_pixels": 1_000_000}
+    assert facts["limits"] == {"max_bytes": 300_000, "max_files": 4, "max_pixels": 1_000_000, "max_tiles": 2048}
 
 
 def test_security_headers(client: httpx.Client) -> None:

@@ -264,6 +264,8 @@ class ServeConfig:
     max_pending_bytes: int = 256_000_000  # of all requests at once; then new ones are answered 429
     max_files: int = 32  # of a request
     max_pixels: int = 25_000_000  # of an image
+    max_tiles: int = 2048  # of an image that is mapped
+    map_deadline_s: float = 60.0  # from the whole upload to its map; then 503
     upload_timeout_s: float = 20.0  # for the headers, and for the body
     max_connections: int = 1000  # open at once; then new ones are closed
     drain_s: float = 30.0  # for requests under way when it is told to stop

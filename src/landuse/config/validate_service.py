@@ -106,7 +106,7 @@ def _serve(serve: ServeConfig) -> Iterator[str]:
     largest = {
         "lanes": MOST_THREADS, "threads": MOST_THREADS, "max_batch": 4096, "max_queue": LARGEST_COUNT,
         "max_bytes": LARGEST_BYTES, "max_pending_bytes": 2**40,
-        "max_files": 10_000, "max_pixels": 178_956_970, "max_connections": LARGEST_COUNT,
+        "max_files": 10_000, "max_pixels": 178_956_970, "max_tiles": 65_536, "max_connections": LARGEST_COUNT,
     }  # fmt: skip
     for name, limit in largest.items():  # of pixels: where Pillow refuses pictures anyway
         value = getattr(serve, name)
@@ -116,7 +116,7 @@ def _serve(serve: ServeConfig) -> Iterator[str]:
         yield f"serve.max_queue={serve.max_queue}: must be at least serve.max_files={serve.max_files}, of one request."
     if serve.max_pending_bytes < serve.max_bytes:
         yield f"serve.max_pending_bytes={serve.max_pending_bytes}: must be at least serve.max_bytes={serve.max_bytes}."
-    for name in ("deadline_s", "upload_timeout_s", "drain_s"):
+    for name in ("deadline_s", "map_deadline_s", "upload_timeout_s", "drain_s"):
         if not 0 < getattr(serve, name) <= LONGEST_S:
             yield f"serve.{name}={getattr(serve, name)}: must lie between 0 and {LONGEST_S:,} seconds."
     for address in serve.cors_origins:

@@ -95,28 +95,22 @@ def decode_square(
     return np.asarray(_open_square(content, origin, size_px, value_range, limits)[0])
 
 
+def decode_whole(
+    content: bytes, origin: str, value_range: Sequence[float] | None = None, limits: Limits | None = None
+) -> Image.Image:
+    """The whole upright image in RGB, neither cut nor resized.
+
+    Raises:
+        UnusableImageError: as :func:`decode_square`.
+    """
+    return _open_upright(content, origin, value_range, limits)[0]
+
+
 def _open_square(
     content: bytes, origin: str, size_px: int, value_range: Sequence[float] | None, limits: Limits | None
 ) -> tuple[Image.Image, int, int, tuple[str, ...]]:
     """The square image, width and height of the file, and what had to be done."""
-    if not content:
-        raise UnusableImageError(origin, "is not a readable image (the file is empty): repair or remove it.")
-    if limits is not None and (problem := tiff_problem(content, limits.max_pixels)) is not None:
-        raise UnusableImageError(origin, problem)
-    try:
-        with Image.open(io.BytesIO(content), formats=limits.formats if limits else None) as opened:
-            if limits is not None:
-                _require_within(opened, content, origin, limits)
-            upright, notes = _to_rgb(opened, origin, value_range)
-    except UnidentifiedImageError as error:
-        raise UnknownFormatError(origin, _unidentified(content)) from error
-    except (UserError, MemoryError):  # the latter tells about the machine, not about the image
-        raise
-    except Image.DecompressionBombError as error:
-        raise TooLargeError(origin, f"is too large ({error}): cut or shrink it.") from error
-    # Besides what Pillow documents, damaged TIFF directories raise TypeError, KeyError, struct.error and more.
-    except Exception as error:
-        raise UnusableImageError(origin, f"is not a readable image ({error}): repair or remove it.") from error
+    upright, notes = _open_upright(content, origin, value_range, limits)
     width, height = upright.size
     side = min(width, height)
     if width != height:
@@ -126,6 +120,30 @@ def _open_square(
         box = (left, top, left + side, top + side)
         upright = upright.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
     return upright, width, height, tuple(notes)
+
+
+def _open_upright(
+    content: bytes, origin: str, value_range: Sequence[float] | None, limits: Limits | None
+) -> tuple[Image.Image, list[str]]:
+    """The whole image, and what had to be done."""
+    if not content:
+        raise UnusableImageError(origin, "is not a readable image (the file is empty): repair or remove it.")
+    if limits is not None and (problem := tiff_problem(content, limits.max_pixels)) is not None:
+        raise UnusableImageError(origin, problem)
+    try:
+        with Image.open(io.BytesIO(content), formats=limits.formats if limits else None) as opened:
+            if limits is not None:
+                _require_within(opened, content, origin, limits)
+            return _to_rgb(opened, origin, value_range)
+    except UnidentifiedImageError as error:
+        raise UnknownFormatError(origin, _unidentified(content)) from error
+    except (UserError, MemoryError):  # the latter tells about the machine, not about the image
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooLargeError(origin, f"is too large ({error}): cut or shrink it.") from error
+    # Besides what Pillow documents, damaged TIFF directories raise TypeError, KeyError, struct.error and more.
+    except Exception as error:
+        raise UnusableImageError(origin, f"is not a readable image ({error}): repair or remove it.") from error
 
 
 def _require_within(opened: Image.Image, content: bytes, origin: str, limits: Limits) -> None:

@@ -16,13 +16,15 @@ from landuse.serving import page, schemas
 from landuse.serving.answers import json_response
 from landuse.serving.engine import top_classes
 from landuse.serving.front import encoded
+from landuse.serving.maps import LARGEST_TILE, SMALLEST_TILE
 from landuse.serving.protocol_v2 import inference_routes
-from landuse.serving.refusal import Refusal
+from landuse.serving.refusal import Refusal, busy
 from landuse.serving.service import Service
 from landuse.serving.uploads import files_of, read_body
 
 DESCRIPTION = """
-Classifies land use in aerial and satellite images. Send images as a multipart form to `POST /predict`; programs that
+Classifies land use in aerial and satellite images. Send images as a multipart form to `POST /predict`, and one that is
+larger than what the model looks at to `POST /map`; programs that
 speak the open inference protocol (KServe, Triton) find the same model under `/v2`.
 """
 
@@ -35,6 +37,7 @@ def build_app(service: Service) -> FastAPI:
     )  # fmt: skip
     _handle_errors(app, service)
     _answer_images(app, service)
+    _map_image(app, service)
     _tell_about_model(app, service)
     _tell_about_health(app, service)
     _show_page(app, service)
@@ -110,6 +113,32 @@ def _answer_images(app: FastAPI, service: Service) -> None:
         ]
         request_id = request.scope["state"].get("request_id")
         return json_response({"model": service.identity(loaded), "results": results, "request_id": request_id})
+
+
+def _map_image(app: FastAPI, service: Service) -> None:
+    settings = service.settings
+
+    @app.post("/map", tags=["predictions"], responses=schemas.MAP_RESPONSES, openapi_extra=schemas.UPLOAD_ONE)
+    async def map_image(
+        request: Request,
+        tile: Annotated[int | None, Query(ge=SMALLEST_TILE, le=LARGEST_TILE, description=schemas.TILE)] = None,
+        stride: Annotated[float, Query(ge=0.25, le=1, description=schemas.STRIDE)] = 0.5,
+    ) -> Response:
+        """Classify a large image tile by tile: what covers which part of it, without any georeference.
+
+        There is one map at a time, and `GET /model` says how many tiles it may have. For scenes of any size, and for
+        maps that lie on the ground, there is the command `python -m landuse.map`.
+        """
+        service.maps.require_free()
+        if service.lanes.is_full:
+            raise busy()
+        with service.budget.share() as share:
+            body = await read_body(request, share, settings.max_bytes, settings.upload_timeout_s)
+            (content,) = files_of(request.headers.get("content-type"), body, 1)
+            del body  # of which the file is a copy
+            found, loaded = await service.maps.make(content, tile, stride, request.is_disconnected)
+        request_id = request.scope["state"].get("request_id")
+        return json_response({"model": service.identity(loaded), **found, "request_id": request_id})
 
 
 def _tell_about_model(app: FastAPI, service: Service) -> None:

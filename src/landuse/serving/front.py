@@ -19,7 +19,19 @@ from landuse.serving.traces import Tracer
 # The page, health checks and the API's description: a link cannot show a key, and none of these tells about the model.
 OPEN_ROUTES = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json")
 OPEN_FOLDER = "/docs/assets/"
-ROUTES = ("/predict", "/model", "/healthz", "/readyz", "/metrics", "/drift", "/samples", "/reload", "/docs", "/v2")
+ROUTES = (
+    "/predict",
+    "/map",
+    "/model",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/drift",
+    "/samples",
+    "/reload",
+    "/docs",
+    "/v2",
+)
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 

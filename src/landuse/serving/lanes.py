@@ -47,11 +47,11 @@ class Loaded:
 class Request:
     """Images that are answered together, all by one model."""
 
-    __slots__ = ("done", "images", "loaded", "outcomes", "waiting")
+    __slots__ = ("done", "images", "is_watched", "loaded", "outcomes", "waiting")
 
-    def __init__(self, images: Sequence[bytes | Pixels], loaded: Loaded) -> None:
+    def __init__(self, images: Sequence[bytes | Pixels], loaded: Loaded, is_watched: bool) -> None:
         self.images = images  # none: nobody waits any more
-        self.loaded = loaded
+        self.loaded, self.is_watched = loaded, is_watched
         self.outcomes: list[Outcome] = [FAILED] * len(images)
         self.waiting = len(images)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -126,6 +126,11 @@ class Lanes:
         self.loaded = loaded
 
     @property
+    def num_lanes(self) -> int:
+        """Batches that are answered at once."""
+        return len(self._workers)
+
+    @property
     def worker_pids(self) -> list[int]:
         """Of the processes that decode and answer."""
         return [worker.pid for worker in self._workers if worker.pid is not None]
@@ -141,7 +146,7 @@ class Lanes:
         return len(self._queue) >= self._max_queue
 
     async def answer(
-        self, images: Sequence[bytes | Pixels], deadline_s: float, loaded: Loaded | None = None
+        self, images: Sequence[bytes | Pixels], deadline_s: float, loaded: Loaded | None = None, is_watched: bool = True
     ) -> tuple[list[Outcome], Loaded]:
         """An outcome per image, and the model that answered all of them.
 
@@ -149,13 +154,14 @@ class Lanes:
             images: files, or pixels (S, S, 3) uint8 of the model's size.
             deadline_s: from now.
             loaded: which model; None: the one in service.
+            is_watched: whether drift may be judged by them.
 
         Raises:
             Refusal: the queue is full, or the deadline has passed.
         """
         if len(self._queue) + len(images) > self._max_queue:
             raise busy()
-        request = Request(images, loaded or self.loaded)
+        request = Request(images, loaded or self.loaded, is_watched)
         self._queue.extend(_Job(request, number) for number in range(len(images)))
         self._hand_out()
         try:
@@ -238,6 +244,7 @@ class Lanes:
         if not asked:
             return
         is_watched = loaded.window is not None and time.monotonic() >= self._next_watch
+        is_watched = is_watched and all(job.request.is_watched for job, _ in asked)
         batch = Batch(loaded.model.version, [image for _, image in asked], is_watched)
         answered = await worker.answer(batch, loaded.load)
         for (job, _), outcome in zip(asked, answered.outcomes, strict=True):

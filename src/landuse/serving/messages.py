@@ -48,6 +48,33 @@ class Answered(NamedTuple):
     watching_s: float
 
 
+class OpenScene(NamedTuple):
+    """Asks for a large image to be decoded; the answer is :class:`Opened`, or a status of HTTP and the reason."""
+
+    content: bytes  # the file
+    value_range: Sequence[float] | None  # of the model, see :func:`landuse.data.decode.decode`
+    limits: Limits
+    preview_px: int  # of the preview's longer side, at most
+
+
+class Opened(NamedTuple):
+    """An image that waits to be cut."""
+
+    width: int
+    height: int
+    preview: bytes  # JPEG
+
+
+class CutTiles(NamedTuple):
+    """Asks for neighbouring windows of the opened image; the answer is (N, size_px, size_px, 3) uint8."""
+
+    tile: int  # pixels of the image
+    stride: int
+    row: int  # of windows
+    columns: range
+    size_px: int
+
+
 def packed(message: Any) -> bytes:
     """One message as it is sent."""
     content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)

@@ -28,13 +28,14 @@ class WorkerLostError(Exception):
 class Worker:
     """A process that answers messages in their order; started anew when it has ended."""
 
-    def __init__(self, longest_s: float) -> None:
+    def __init__(self, longest_s: float, module: str = "landuse.serving.worker") -> None:
         """
         Args:
             longest_s: that a batch may take; an image that takes its worker longer than anybody waits takes nobody
                 else's.
+            module: what the process runs.
         """
-        self._longest_s = longest_s
+        self._longest_s, self._module = longest_s, module
         self._starting, self._answering = asyncio.Lock(), asyncio.Lock()
         self._process: Process | None = None
         self._has_started = self._is_closed = False
@@ -56,7 +57,7 @@ class Worker:
                 return self._process
             if self._is_closed:
                 raise WorkerLostError("it is to end", was_at_it=False)
-            line = [sys.executable, "-m", "landuse.serving.worker"]
+            line = [sys.executable, "-m", self._module]
             process = self._process = await asyncio.create_subprocess_exec(*line, stdin=PIPE, stdout=PIPE)
             assert process.stdout is not None
             try:
@@ -110,6 +111,14 @@ class Worker:
         if not isinstance(answer, Answered):
             raise RuntimeError(answer or "it has lost the model again and again")
         return answer
+
+    async def ask(self, message: Any) -> Any:
+        """The answer to one message, whatever it is.
+
+        Raises:
+            WorkerLostError: the process has ended.
+        """
+        return await self._ask(packed(message), self._longest_s)
 
     async def close(self) -> None:
         """End the process for good."""

@@ -52,15 +52,51 @@ class Predicted(BaseModel):
     request_id: str | None = Field(examples=[EXAMPLE_ID])
 
 
+class MappedClass(BaseModel):
+    """A class that occurs in a map."""
+
+    class_: str = Field(alias="class", examples=["forest"])
+    share: float = Field(gt=0, le=1, description="Of the image's area.", examples=[0.62])
+    colour: str = Field(pattern="^#[0-9a-f]{6}$", examples=["#1b7a3d"])
+
+
+class Cells(BaseModel):
+    """What the map says of each cell of the image."""
+
+    rows: list[int] = Field(description="Pixels at which rows of cells begin, from the top, and the image's height.")
+    columns: list[int] = Field(description="Likewise from the left, and the image's width.")
+    classes: str = Field(
+        description="Base64 of a byte a cell, row by row: the place of its class in the map's `classes`, from 0. In "
+        "numpy: `frombuffer(b64decode(classes), uint8).reshape(len(rows) - 1, len(columns) - 1)`."
+    )
+    confidences: str = Field(description="As `classes`: the probability of that class, 255 for certainty.")
+
+
+class Map(BaseModel):
+    """Of a large image."""
+
+    model: Identity
+    width: int = Field(description="Of the upright image, in pixels.")
+    height: int
+    tile: int = Field(description="Side of what the model saw at once, in pixels of the image.")
+    stride: int = Field(description="Pixels from one tile to the next.")
+    tiles: int = Field(description="How many there were.")
+    classes: list[MappedClass] = Field(description="Those that occur, the most frequent first.")
+    cells: Cells
+    preview: str = Field(description="The image as a JPEG of at most 1,024 pixels a side, as a data: address.")
+    request_id: str | None = Field(examples=[EXAMPLE_ID])
+
+
 class ModelFacts(Identity):
     """What the model is."""
 
     classes: list[str]
     image_size: int = Field(description="Side of the square that images are cut and resized to, in pixels.")
+    tile: int = Field(description="Side of the images that it was trained with, in their own pixels.")
     temperature: float = Field(description="What the logits are divided by to calibrate the probabilities.")
     source: dict[str, Any] = Field(description="The run that it comes from.")
     facts: dict[str, Any] = Field(description="What was measured when it was exported.")
-    limits: dict[str, int] = Field(description="Of a request: bytes, files, and pixels of an image.")
+    limits: dict[str, int] = Field(description="Of a request: bytes, files, pixels and tiles of an image.")
 
 
 class Drift(BaseModel):
@@ -109,13 +145,16 @@ WHY = {
     401: "The service asks for a key.",
     404: "There is no such thing.",
     408: "The request took too long to arrive.",
-    413: "Too many bytes, files or pixels.",
+    413: "Too many bytes, files, pixels or tiles.",
     415: "No form with files, or no image of a format that is taken.",
-    422: "No file, an image that cannot be used, or a wrong top_n.",
-    429: "Too many images are waiting; Retry-After says when to try again.",
-    503: "The image waited for too long, or the service is about to stop.",
+    422: "No file, an image that cannot be used, or a wrong parameter.",
+    429: "Too many images are waiting, or another one is being mapped; Retry-After says when to try again.",
+    503: "The image waited or its map took for too long, or the service is about to stop.",
 }
 PREDICT_RESPONSES = _responses(Predicted, 400, 408, 413, 415, 422, 429, 503)
+MAP_RESPONSES = _responses(Map, 400, 408, 413, 415, 422, 429, 503)
+TILE = "Side of what the model sees at once, in pixels of the image; else that of `GET /model`."
+STRIDE = "From one tile to the next, as a share of its side: 1 is fastest, 0.25 the smoothest map."
 MODEL_RESPONSES = _responses(ModelFacts)
 DRIFT_RESPONSES = _responses(Drift)
 RELOAD_RESPONSES = _responses(Reloaded, 404, 503)
@@ -152,24 +191,14 @@ TENSORS: dict[str, Any] = {
         },
     }
 }
-UPLOAD: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "Images: JPEG, PNG, WebP, TIFF or BMP.",
-                        }
-                    },
-                }
-            }
-        },
-    }
-}
+FORMATS = "JPEG, PNG, WebP, TIFF or BMP."
+
+
+def _upload(files: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "required": ["file"], "properties": {"file": files}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+FILE = {"type": "string", "format": "binary"}
+UPLOAD = _upload({"type": "array", "minItems": 1, "items": FILE, "description": f"Images: {FORMATS}"})
+UPLOAD_ONE = _upload(FILE | {"description": f"An image: {FORMATS}"})

@@ -19,6 +19,7 @@ from landuse.monitoring.window import Window
 from landuse.serving.artifact import SAMPLES, read_served
 from landuse.serving.lanes import Lanes, Loaded, Outcome, Pixels
 from landuse.serving.logs import event
+from landuse.serving.maps import Maps, tile_of
 from landuse.serving.messages import Load
 from landuse.serving.metrics import Metrics, gauge, of_processes
 from landuse.serving.refusal import Refusal
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 LARGEST_SAMPLE = 10_000_000  # bytes
 MOST_SAMPLES = 32
+LIMITS = ("max_bytes", "max_files", "max_pixels", "max_tiles")  # that clients are told
 
 
 class Service:
@@ -56,6 +58,7 @@ class Service:
             loaded, num_lanes, settings.max_batch, settings.max_queue, 2 * settings.deadline_s, drift.share,
             self.metrics.batch,
         )  # fmt: skip
+        self.maps = Maps(self.lanes, settings)
         self.is_ready = False
 
     async def start(self) -> None:
@@ -99,10 +102,11 @@ class Service:
         return self.identity(loaded) | {
             "classes": model.classes,
             "image_size": model.image_size,
+            "tile": tile_of(model),
             "temperature": model.temperature,
             "source": model.info.get("source", {}),
             "facts": model.info.get("facts", {}),
-            "limits": {name: getattr(self.settings, name) for name in ("max_bytes", "max_files", "max_pixels")},
+            "limits": {name: getattr(self.settings, name) for name in LIMITS},
         }
 
     def drift(self) -> dict[str, Any]:
@@ -152,7 +156,7 @@ class Service:
         """What the metrics say of this moment."""
         yield gauge("model_info", "The model in service.", 1, self.identity(self.lanes.loaded))
         yield gauge("queue_images", "Images that wait.", self.lanes.num_waiting)
-        yield from of_processes(self.lanes.worker_pids)
+        yield from of_processes([*self.lanes.worker_pids, *self.maps.worker_pids])
         drift = self.drift()
         differs = "1: the newest images are not like those that the model was validated on."
         yield gauge("drift", differs, float(drift["state"] == "drift"))

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,18 +82,23 @@ def _pixels(image: Image, asked: Load) -> Any:
 
 def main() -> None:
     """Answer until the service has ended."""
+    models = _Models()
+    run(lambda message: models.load(message) if isinstance(message, Load) else models.answer(message))
+
+
+def run(handle: Callable[[Any], Any]) -> None:
+    """Be a service's child: answer each message on stdin with what ``handle`` makes of it, or with its traceback."""
     with contextlib.suppress(BrokenPipeError):
-        _answer_all()
+        _answer_all(handle)
     os._exit(0)  # or Python would try to write what could not be
 
 
-def _answer_all() -> None:
+def _answer_all(handle: Callable[[Any], Any]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # which the whole group is sent; the service ends its workers
         signal.signal(number, signal.SIG_IGN)
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the messages
     return_freed_memory()
-    models = _Models()
     send(sink, None)  # it is there
     while True:
         try:
@@ -100,7 +106,7 @@ def _answer_all() -> None:
         except EOFError:
             return
         try:
-            answer: Any = models.load(message) if isinstance(message, Load) else models.answer(message)
+            answer = handle(message)
         except Exception:
             answer = traceback.format_exc()
         send(sink, answer)
