@@ -21,7 +21,12 @@ SWITCHES = [
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--remote-debugging-pipe",
 ]  # fmt: skip
 PATIENCE_S = 30
-KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " ")}  # virtual key code, and the text that it types
+KEYS = {
+    "Tab": (9, ""),
+    "Enter": (13, "\r"),
+    " ": (32, " "),
+    "ArrowRight": (39, ""),
+}  # virtual key code, and the text that it types
 CTRL = 2
 CENTRE = """(() => {
     const element = document.querySelector(%s);

@@ -217,6 +217,58 @@ class TestInTheBrowser:
         assert "Field" in cards(browser, 1)[0]
         browser.wait_for("document.querySelector('.preview').innerText === 'No preview'")
 
+    def test_large_image_is_mapped(self, browser: Browser, tmp_path: Path) -> None:
+        names = [["field", "field", "water"], ["field", "field", "roof"]]
+        rows = [np.concatenate([picture(name, size_px=64) for name in row], axis=1) for row in names]
+        Image.fromarray(np.concatenate(rows)).save(tmp_path / "scene.png")
+        browser.choose("#files", [tmp_path / "scene.png"])
+        browser.wait_for("document.querySelector('.mapping:not([hidden])')")
+        assert browser.evaluate("document.querySelector('.mapping input').value") == "16"
+        browser.click(".mapping button")
+        browser.wait_for("document.querySelectorAll('.legend li').length === 3")
+        legend = browser.text(".legend").split()
+        assert legend[0] == "Field" and float(legend[1]) == pytest.approx(66.7, abs=2)
+        assert {legend[3], legend[6]} == {"Water", "Roof"}
+        assert browser.text("#announcement").startswith("scene.png is mapped: Field 6")
+        assert "345 tiles of 16 × 16 pixels, 8 apart, of the image’s 192 × 128" in browser.text(".map-note")
+
+        alphas = """(() => {
+            const copy = new OffscreenCanvas(192, 128).getContext("2d", { willReadFrequently: true });
+            copy.drawImage(document.querySelector(".map canvas"), 0, 0);
+            return [20, 160].map((x) => copy.getImageData(x, 20, 1, 1).data[3]);
+        })()"""
+        assert browser.evaluate(alphas) == [255, 255]
+        browser.click(".legend li:first-child button")  # field alone
+        assert browser.evaluate(alphas) == [255, 0]
+        browser.evaluate("document.querySelector('.map canvas').focus()")
+        browser.press("ArrowRight", "ArrowRight")
+        assert re.fullmatch(r"Field, 9\d % sure, at pixel 99 / 65", browser.text(".map-place"))
+        assert browser.text("#announcement") == browser.text(".map-place")
+        browser.click(".map canvas")
+        assert browser.text(".map-place").startswith("Field, ")
+
+    def test_map_is_offered_where_it_makes_sense(
+        self, browser: Browser, images: Callable[..., list[Path]], tmp_path: Path
+    ) -> None:
+        (small,), (unseen,) = images(1), images(1, ".tif")
+        browser.choose("#files", [small, unseen])
+        cards(browser, 2)
+        browser.wait_for("document.querySelectorAll('.mapping:not([hidden])').length === 1")
+        assert browser.text("#cards .result:has(.mapping:not([hidden])) .file-name") == unseen.name
+        browser.evaluate("document.querySelector('.mapping:not([hidden]) input').value = 8")
+        browser.click(".mapping:not([hidden]) button")
+        browser.wait_for("document.querySelector('.map img')?.naturalWidth === 16")  # which is seen now
+        Image.new("RGB", (900, 900)).save(tmp_path / "large.png")
+        browser.click("#clear")
+        browser.choose("#files", [tmp_path / "large.png"])
+        browser.wait_for("document.querySelector('.mapping:not([hidden])')")
+        browser.click(".mapping button")
+        browser.wait_for("document.querySelector('.mapping.failed')")
+        assert "12,544 tiles of 16 pixels, 8 apart, of 2,048 at most" in browser.text(".mapping .state")
+        assert browser.text(".mapping button") == "Map the whole image"
+        refused = [problem for problem in browser.problems if "status of 413" in problem]
+        browser.problems.remove(*refused)  # the browser's own note of the status
+
     def test_model_is_described(self, browser: Browser) -> None:
         assert browser.text("#model-line") == "Which of 3 classes an image shows, and how sure that is"
         facts = browser.text("#facts")
@@ -225,8 +277,11 @@ class TestInTheBrowser:
 
     def test_page_fits_a_phone(self, browser: Browser, address: str, images: Callable[..., list[Path]]) -> None:
         open_page(browser, address, width=320, height=640)
-        browser.choose("#files", images(2))
+        browser.choose("#files", [*images(1), *images(1, ".tif")])
         assert len(cards(browser, 2)) == 2
+        browser.wait_for("document.querySelector('.mapping:not([hidden])')")
+        browser.click(".mapping:not([hidden]) button")
+        browser.wait_for("document.querySelector('.legend button')")
         browser.click("#code summary")
         assert browser.evaluate("document.documentElement.scrollWidth") == 320
         small = """Array.from(document.querySelectorAll("button, summary, a, input:not(.unseen), label#drop"))

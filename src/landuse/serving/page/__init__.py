@@ -10,6 +10,8 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+SCRIPTS = ("script.js", "facts.js", "map.js")  # which become one
+
 
 def render() -> tuple[bytes, str]:
     """Return the page as UTF-8, and the value of the header Content-Security-Policy to send along.
@@ -17,9 +19,8 @@ def render() -> tuple[bytes, str]:
     The policy allows the page's own style and script by their checksums, so that no other text in it, wherever it came
     from, is ever executed.
     """
-    parts = {name: _read(name) for name in ("index.html", "style.css", "script.js")}
-    style, script = parts["style.css"], parts["script.js"]
-    page = Template(parts["index.html"]).substitute(style=style, script=script)
+    style, script = _read("style.css"), "\n".join(map(_read, SCRIPTS))
+    page = Template(_read("index.html")).substitute(style=style, script=script)
     return page.encode(), POLICY.format(style=_checksum(style), script=_checksum(script))
 
 
