@@ -141,7 +141,7 @@ def test_forms(client: httpx.Client) -> None:
     assert ask(client, encoded(), name="image").status_code == 422
     assert client.post("/map").status_code == 415
     two = ask(client, encoded(), encoded())
-    assert two.status_code == 413 and "1 file at most" in error(two)["message"]
+    assert two.status_code == 413 and "of one image" in error(two)["message"]
     assert ask(client, bytes(300_001)).status_code == 413
 
 

@@ -1,6 +1,7 @@
 """Maps beside other requests, and what becomes of them when something fails, without HTTP around them."""
 
 import asyncio
+import io
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,9 +14,14 @@ import pytest
 from PIL import Image
 
 from landuse.config.schema import ServeConfig
+from landuse.data.limits import Limits
+from landuse.serving.cutter import _Cutter
 from landuse.serving.maps import Maps, tile_of
+from landuse.serving.messages import CutTiles, Opened, OpenScene
 from landuse.serving.refusal import Refusal
+from landuse.serving.service import FORMATS
 from tests.serving.images import encoded, saved
+from tests.serving.test_fuzz import mutated
 from tests.serving.test_lanes import named, started
 
 LARGE = saved(Image.new("RGB", (360, 360), (40, 80, 150)), "PNG")  # 1,936 tiles
@@ -113,3 +119,17 @@ def test_tile_is_that_of_the_training_images_where_it_is_known() -> None:
     assert told({"tile_size": 256}) == 256
     for source in ({}, None, [], {"tile_size": 7}, {"tile_size": 4097}, {"tile_size": "256"}, {"tile_size": True}):
         assert told(source) == 64
+
+
+def test_mutated_images_are_cut_or_refused() -> None:
+    cutter, answered, refusals = _Cutter(), 0, set()
+    for content in mutated(400, 0):
+        opened = cutter.handle(OpenScene(content, None, Limits(FORMATS, 1_000_000), 64))
+        if isinstance(opened, Opened):
+            assert max(Image.open(io.BytesIO(opened.preview)).size) <= 64
+            tiles = cutter.handle(CutTiles(32, 16, 0, range(1), 16))
+            assert tiles.shape == (1, 16, 16, 3)
+            answered += 1
+        else:
+            refusals.add(opened[0])
+    assert answered > 20 and refusals == {413, 415, 422}

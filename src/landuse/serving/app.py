@@ -134,7 +134,9 @@ def _map_image(app: FastAPI, service: Service) -> None:
             raise busy()
         with service.budget.share() as share:
             body = await read_body(request, share, settings.max_bytes, settings.upload_timeout_s)
-            (content,) = files_of(request.headers.get("content-type"), body, 1)
+            content, *others = files_of(request.headers.get("content-type"), body, settings.max_files)
+            if others:
+                raise Refusal(413, "A map is of one image: send a request for each.")
             del body  # of which the file is a copy
             found, loaded = await service.maps.make(content, tile, stride, request.is_disconnected)
         request_id = request.scope["state"].get("request_id")

@@ -102,17 +102,13 @@ def files_of(content_type: str | None, body: bytes, max_files: int) -> list[byte
             files.append(content)
     else:
         if len(parts) > most_parts:
-            raise _too_many(max_files)
+            raise Refusal(413, f"A request may hold {max_files} files at most.")
         raise Refusal(400, f"The form has no end: {HOW_TO_SEND}.")
     if not files:
         raise Refusal(422, f"The form holds no file: {HOW_TO_SEND}.")
     if len(files) > max_files:
-        raise _too_many(max_files)
+        raise Refusal(413, f"A request may hold {max_files} files at most.")
     return files
-
-
-def _too_many(max_files: int) -> Refusal:
-    return Refusal(413, f"A request may hold {max_files} file{'' if max_files == 1 else 's'} at most.")
 
 
 def _field(head: bytes) -> bytes:
