@@ -121,6 +121,7 @@ def test_tile_is_that_of_the_training_images_where_it_is_known() -> None:
         assert told(source) == 64
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged files
 def test_mutated_images_are_cut_or_refused() -> None:
     cutter, answered, refusals = _Cutter(), 0, set()
     for content in mutated(400, 0):
