@@ -32,7 +32,6 @@ PACKAGES = {
         "exporting",
         "mapping",
         "serving",
-        "mapping",
     )
 }
 ALLOWED = {
