@@ -117,12 +117,12 @@ class _Candidates:
         """Those of about this hue and lightness."""
         chroma, hue = np.hypot(lab[1], lab[2]), np.degrees(np.arctan2(lab[2], lab[1]))
         turned = np.abs((self.hue - hue + 180) % 360 - 180)
-        is_alike = (turned <= HUE_RANGE_DEG) & (self.chroma >= min(chroma * 0.6, LEAST_CHROMA))
+        is_alike: NDArray[np.bool_] = (turned <= HUE_RANGE_DEG) & (self.chroma >= min(chroma * 0.6, LEAST_CHROMA))
         is_alike &= self.chroma <= max(chroma, HIGHEST_CHROMA)
         if chroma < LEAST_CHROMA:  # a grey: its hue counts little, but it must not become colourful
             is_alike = (self.chroma <= LEAST_CHROMA) & (turned <= 3 * HUE_RANGE_DEG)
-        found: NDArray[np.bool_] = is_alike & (np.abs(self.lab[:, 0] - lab[0]) <= LIGHTNESS_RANGE)
-        return found
+        is_alike &= np.abs(self.lab[:, 0] - lab[0]) <= LIGHTNESS_RANGE
+        return is_alike
 
 
 def _choose(candidates: _Candidates, distances: Lab, expected: str | None, taken: Sequence[str]) -> str:

@@ -207,7 +207,9 @@ def _sums(corners: _Corners, integral: FloatArray, num_regions: int) -> FloatArr
         integral: (K,) sum of the values above and to the left of each corner.
     """
     inside = np.abs(np.bincount(corners.rings, corners.signs * integral, len(corners.regions)))
-    return np.bincount(corners.regions, np.where(corners.is_hole, -inside, inside), num_regions).astype(np.float64)
+    weights = np.where(corners.is_hole, -inside, inside)
+    sums: FloatArray = np.bincount(corners.regions, weights, num_regions).astype(np.float64)
+    return sums
 
 
 def _integral_of(dataset: "rasterio.DatasetReader", corners: _Corners) -> FloatArray:
