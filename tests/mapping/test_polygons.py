@@ -170,6 +170,17 @@ def test_a_scene_across_the_date_line_is_divided_there(tmp_path: Path) -> None:
     assert shape.area < 0.01
 
 
+def test_what_lies_beyond_the_globe_is_no_geojson(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"write the polygons as a GeoPackage"):
+        Map(
+            tmp_path,
+            np.zeros((14, 14), np.uint8),
+            "+proj=ortho +lat_0=45 +lon_0=10",
+            (1e6, 0, -7e6, 0, -1e6, 7e6),
+            ".geojson",
+        )
+
+
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
 def test_without_a_place_on_the_ground_polygons_lie_where_qgis_shows_the_image(tmp_path: Path, suffix: str) -> None:
     classes = np.zeros((4, 6), np.uint8)

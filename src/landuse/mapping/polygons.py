@@ -28,7 +28,9 @@ BATCH = 10_000  # polygons that are held in whole, or written, at once
 ROWS_AT_ONCE = 256  # of the confidence
 EDGE_PX = 256  # straight lines of a projection are bent in degrees: no longer ones are carried there
 DEGREE_DIGITS = 9  # a tenth of a millimetre
+LONGITUDE_LATITUDE = "OGC:CRS84"  # EPSG:4326 in this order
 LAYER = "landuse"
+VERSION = "1.2"  # of GeoPackages, that older programs read as well without a warning
 FIELDS = ("class", "value", "pixels", "area_ha", "confidence")
 PIXEL_NOTE = "The scene has no place on the ground: x is the column of a pixel and y its row, counted downwards from 0."
 UNKNOWN_NOTE = "The scene names no coordinate system: x and y are in its own coordinates."
@@ -88,7 +90,7 @@ def write_polygons(classes: Path, confidence: Path, facts: dict[str, Any], groun
         How many polygons were written.
 
     Raises:
-        UserError: ``path`` ends in something else.
+        UserError: ``path`` ends in something else, or GeoJSON is asked for of what is beyond the globe.
         OSError: the disk is full or the place cannot be written.
     """
     if path.suffix.lower() not in (".gpkg", ".geojson"):
@@ -291,7 +293,11 @@ def _write_geopackage(path: Path, regions: _Regions, columns: dict[str, NDArray[
                 shapes = shapely.transform(regions.shapes[part], lambda points: _placed(points, facts))
                 data = [columns[name][part] for name in FIELDS]
                 masks = [np.isnan(values) if values.dtype.kind == "f" else None for values in data]
-                more = {"append": True} if part.start else {"DESCRIPTION": _note(facts), "IDENTIFIER": LAYER}
+                more = (
+                    {"append": True}
+                    if part.start
+                    else {"DESCRIPTION": _note(facts), "IDENTIFIER": LAYER, "VERSION": VERSION}
+                )
                 pyogrio.raw.write(path, shapely.to_wkb(shapes), data, field_mask=masks, **options, **more)
             num_written = pyogrio.read_info(path, layer=LAYER, force_feature_count=True)["features"]
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError,
@@ -322,19 +328,35 @@ def _write_geojson(path: Path, regions: _Regions, columns: dict[str, NDArray[Any
 def _geometries(shapes: NDArray[np.object_], facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What GeoJSON calls a geometry, of polygons in columns and rows."""
     import shapely
-    from rasterio.warp import transform, transform_geom
+    from rasterio.warp import transform_geom
 
-    crs, lonlat = facts["scene"]["crs"], "OGC:CRS84"
+    crs = facts["scene"]["crs"]
     placed = shapely.transform(_divided(shapes) if crs else shapes, lambda points: _placed(points, facts))
     if crs:
-        flat = shapely.get_coordinates(placed)
-        turned = shapely.set_coordinates(placed.copy(), np.stack(transform(crs, lonlat, *flat.T), axis=1))
+        turned = shapely.set_coordinates(placed.copy(), _to_degrees(shapely.get_coordinates(placed), crs))
         bounds = shapely.bounds(turned)
         for index in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):  # across the date line: divided there
-            geometry = transform_geom(crs, lonlat, shapely.geometry.mapping(placed[index]))
+            geometry = transform_geom(crs, LONGITUDE_LATITUDE, shapely.geometry.mapping(placed[index]))
             turned[index] = shapely.geometry.shape(geometry)
         placed = shapely.transform(turned, lambda points: np.round(points, DEGREE_DIGITS))
     yield from map(shapely.geometry.mapping, shapely.orient_polygons(placed))
+
+
+def _to_degrees(points: FloatArray, crs: str) -> FloatArray:
+    """Longitudes and latitudes of coordinates, (N, 2) both."""
+    from rasterio._err import CPLE_BaseError  # PROJ's refusals come as this, which has no public name
+    from rasterio.warp import transform
+
+    try:
+        degrees: FloatArray = np.stack(transform(crs, LONGITUDE_LATITUDE, *points.T), axis=1)
+    except CPLE_BaseError:
+        degrees = np.full_like(points, np.inf)
+    if not np.isfinite(degrees).all():
+        raise UserError(
+            "GeoJSON is in longitude and latitude, which a part of this scene does not have in its coordinate system: "
+            "write the polygons as a GeoPackage (.gpkg)."
+        )
+    return degrees
 
 
 def _divided(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
