@@ -222,6 +222,34 @@ class TestInTheBrowser:
         browser.evaluate("view.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowUp', cancelable: true }))")
         assert browser.text("#reading").startswith("river")
 
+    def test_fingers_tap_drag_and_pinch(self, chromium: Browser, tmp_path: Path) -> None:
+        opened(chromium, written(tmp_path), width=390)
+        left, top, width, height = chromium.evaluate(
+            "(view.scrollIntoView({ block: 'center' }), (({ x, y, width, height }) => [x, y, width, height])"
+            "(view.getBoundingClientRect()))"
+        )
+
+        def touch(kind: str, *places: tuple[float, float]) -> None:
+            points = [{"x": left + x * width, "y": top + y * height, "id": i} for i, (x, y) in enumerate(places)]
+            chromium.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+
+        touch("touchStart", (0.2, 0.2))
+        touch("touchEnd")
+        assert chromium.text("#reading").startswith("river with")
+        fitting = chromium.evaluate("place.scale")
+        touch("touchStart", (0.4, 0.5), (0.6, 0.5))
+        for step in range(1, 6):
+            touch("touchMove", (0.4 - 0.06 * step, 0.5), (0.6 + 0.06 * step, 0.5))
+        touch("touchEnd")
+        assert chromium.evaluate("place.scale") == pytest.approx(4 * fitting, rel=0.1)
+        before = chromium.evaluate("place.y")
+        touch("touchStart", (0.5, 0.3))
+        for step in range(1, 6):
+            touch("touchMove", (0.5, 0.3 + 0.05 * step))
+        touch("touchEnd")
+        assert chromium.evaluate("place.y") == pytest.approx(before + 0.25 * height, rel=0.15)
+        assert chromium.evaluate("pointers.size") == 0 and chromium.problems == []
+
     @pytest.mark.parametrize("width", [360, 768, 1280])
     def test_nothing_sticks_out_sideways(self, chromium: Browser, tmp_path: Path, width: int) -> None:
         opened(chromium, written(tmp_path), width=width)

@@ -21,7 +21,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform
 
 from landuse.errors import UserError
-from landuse.mapping import polygons
+from landuse.mapping import polygons, vectors
 from landuse.mapping.ground import BLOCK, Ground
 from landuse.mapping.polygons import write_polygons
 from tests.mapping.maps import NAMES, facts_of, write_rasters
@@ -191,23 +191,24 @@ def test_without_a_place_on_the_ground_polygons_lie_where_qgis_shows_the_image(t
     assert np.isnan(made.fields["area_ha"].astype(float)).all()
     if suffix == ".geojson":
         content = json.loads(made.path.read_text(encoding="utf-8"))
-        assert content["description"] == polygons.PIXEL_NOTE
+        assert content["description"] == vectors.PIXEL_NOTE
         assert content["features"][0]["properties"]["area_ha"] is None
     else:
         assert made.info["crs"] is None or "Undefined" in made.info["crs"]
         with contextlib.closing(sqlite3.connect(made.path)) as database:
-            assert database.execute("SELECT description FROM gpkg_contents").fetchall() == [(polygons.PIXEL_NOTE,)]
+            assert database.execute("SELECT description FROM gpkg_contents").fetchall() == [(vectors.PIXEL_NOTE,)]
 
 
 def test_coordinates_of_an_unknown_system_are_kept(tmp_path: Path) -> None:
     made = Map(tmp_path, np.zeros((3, 3), np.uint8), None, NORTH_UP, ".geojson")
     assert made.shapes[0].bounds == (400_000, 4_999_970, 400_030, 5_000_000)
-    assert json.loads(made.path.read_text(encoding="utf-8"))["description"] == polygons.UNKNOWN_NOTE
+    assert json.loads(made.path.read_text(encoding="utf-8"))["description"] == vectors.UNKNOWN_NOTE
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
 def test_batches_are_put_together(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polygons, "BATCH", 120)
+    monkeypatch.setattr(polygons, "BATCH", 7)
+    monkeypatch.setattr(vectors, "BATCH", 120)
     monkeypatch.setattr(polygons, "ROWS_AT_ONCE", 5)
     made = Map(tmp_path, speckled(5), "EPSG:32633", NORTH_UP, suffix)
     assert len(made.shapes) == made.num > 250
