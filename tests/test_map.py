@@ -261,7 +261,7 @@ def test_no_data_at_all(command: Run, model: str, tmp_path: Path) -> None:
 def test_an_interrupted_map_goes_on(tmp_path: Path, model: str) -> None:
     """Killed outright in the middle, and then completed: the same map as in one go."""
     scene = write(tmp_path / "scene.tif", colours([row * 6 for row in REGIONS] * 9))
-    line = [sys.executable, "-m", "landuse.map", model, f"input={scene}", "map.stride=0.125", "map.symmetries=true"]
+    line = [sys.executable, "-m", "landuse.map", model, f"input={scene}", "map.stride=0.25", "map.symmetries=true"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     part = tmp_path / "map" / "parts" / "part-1-of-1.bin"
     with subprocess.Popen([*line, f"output={tmp_path}/map"], env=environment, stderr=subprocess.DEVNULL) as process:
