@@ -65,7 +65,7 @@ def _exact(tiles: Tiles, numbers: NDArray[np.int64], line: list[str], run: str, 
     pixels, truth = mosaic(tiles, numbers)
     engine = Engine(find_exported(compose_config([f"run={run}"])))
     size = engine.model.image_size
-    said = [engine(resized(tiles.image(int(n)), size)[None]).probabilities[0].argmax() for n in numbers.ravel()]
+    said = [engine(resized(tiles.image(int(n)), size, size)[None]).probabilities[0].argmax() for n in numbers.ravel()]
     into["of the images"].append(float((np.array(said) == truth.ravel()).mean()))
     classes = _map(pixels, line, 1.0)
     into["of the map"].append(float((classes == truth.repeat(SIDE, axis=0).repeat(SIDE, axis=1)).mean()))

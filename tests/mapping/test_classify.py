@@ -9,10 +9,12 @@ import torch
 
 from landuse.config.schema import Config
 from landuse.errors import UserError
+from landuse.mapping.bands import Task
 from landuse.mapping.classifiers import OnnxClassifier, TorchClassifier, open_classifier
 from landuse.mapping.classify import answer
 from landuse.mapping.describe import Asked, describe
 from landuse.mapping.plan import Axis, Grid
+from landuse.mapping.scene import Scene
 from tests.conftest import Run, overrides
 from tests.mapping.scenes import CLASSES, TILE, colours, write
 from tests.serving.tiny_model import write_exported
@@ -29,11 +31,16 @@ def grid_of(pixels: np.ndarray, stride: int = TILE) -> Grid:
     return Grid(Axis(pixels.shape[0], TILE, stride), Axis(pixels.shape[1], TILE, stride))
 
 
+def task(scene: Scene, grid: Grid) -> Task:
+    """The first chunk with its pixels."""
+    with scene.opened() as reader:
+        return Task(grid.chunks[0], reader.read(*grid.pixels_of(grid.chunks[0])))
+
+
 def test_each_window_gets_its_class(tmp_path: Path, classifier: OnnxClassifier) -> None:
     pixels = colours(REGIONS)
     scene, grid = describe(str(write(tmp_path / "scene.tif", pixels)), Asked()), grid_of(pixels)
-    with scene.opened() as reader:
-        answers = answer(reader, grid, grid.chunks[0], classifier, 4, symmetries=False)
+    answers = answer(task(scene, grid), grid, classifier, 4, symmetries=False)
     assert [CLASSES[i] for i in answers[:, :-1].argmax(axis=1)] == [*REGIONS[0], *REGIONS[1]]
     assert (answers[:, -1] == 1).all()
 
@@ -54,9 +61,8 @@ def test_symmetries_are_averaged(tmp_path: Path, classifier: OnnxClassifier) -> 
     marked = pixels.copy()
     marked[0, 0] = 255
     scene = describe(str(write(tmp_path / "marked.tif", marked)), Asked())
-    with scene.opened() as reader:
-        plain = answer(reader, grid, grid.chunks[0], Spy(), 64, symmetries=False)
-        averaged = answer(reader, grid, grid.chunks[0], Spy(), 64, symmetries=True)
+    plain = answer(task(scene, grid), grid, Spy(), 64, symmetries=False)
+    averaged = answer(task(scene, grid), grid, Spy(), 64, symmetries=True)
     assert averaged == pytest.approx(plain, abs=1e-6)
     corners = {tuple(map(int, np.argwhere((images[0] == 255).all(axis=2))[0])) for images in seen[1:]}
     assert len(seen) == 9 and corners == {(0, 0), (0, 15), (15, 0), (15, 15)}
@@ -66,8 +72,7 @@ def test_windows_without_data_are_not_asked(tmp_path: Path, classifier: OnnxClas
     pixels = colours(REGIONS)
     pixels[:, : TILE + 4] = 0
     scene, grid = describe(str(write(tmp_path / "scene.tif", pixels, nodata=0)), Asked()), grid_of(pixels)
-    with scene.opened() as reader:
-        answers = answer(reader, grid, grid.chunks[0], classifier, 4, symmetries=False).reshape(2, 3, 4)
+    answers = answer(task(scene, grid), grid, classifier, 4, symmetries=False).reshape(2, 3, 4)
     assert (answers[:, 0] == 0).all() and (answers[:, 1, -1] == 0.75).all() and (answers[:, 2, -1] == 1).all()
     assert answers[:, 1, :-1].argmax(axis=1).tolist() == [CLASSES.index("water"), CLASSES.index("field")]
 

@@ -6,20 +6,24 @@ import numpy as np
 import pytest
 
 from landuse.errors import UserError
-from landuse.mapping.parts import OpenPart, Part, Shard, joined
+from landuse.mapping.parts import Answer, OpenPart, Part, Shard, joined
 from landuse.mapping.plan import Axis, Grid
+from landuse.mapping.preview import Preview
 
 GRID = Grid(Axis(1000, 32, 16), Axis(700, 32, 16))
 SHAPE = (len(GRID.rows.starts), len(GRID.columns.starts))
 CLASSES = 3
 WHAT = {"scene": "a", "stride": [16, 16]}
 EVERYTHING = np.random.default_rng(0).random((*SHAPE, CLASSES + 1)).astype(np.float32)
+PREVIEW = Preview(GRID)
+PICTURE = np.random.default_rng(1).integers(0, 256, (*PREVIEW.shape, 3), np.uint8)
 
 
 def fill(part: OpenPart, most: int | None = None) -> None:
     for chunk in part.pending()[:most]:
         rows, columns = (slice(part_.start, part_.stop) for part_ in (chunk.rows, chunk.columns))
-        part.write(chunk, EVERYTHING[rows, columns].reshape(chunk.num_windows, CLASSES + 1))
+        windows = EVERYTHING[rows, columns].reshape(chunk.num_windows, CLASSES + 1)
+        part.write(chunk, Answer(windows, PICTURE[PREVIEW.place(chunk)]))
 
 
 def make(folder: Path, shard: Shard, most: int | None = None) -> Part:
@@ -39,6 +43,7 @@ def test_shards_divide_a_scene_and_are_joined(tmp_path: Path, of: int) -> None:
         for start, stop in ((0, 1), (5, 20), (7, 9), (0, SHAPE[0]), (SHAPE[0] - 1, SHAPE[0])):
             values, shares = answers.rows(slice(start, stop))
             assert (values == EVERYTHING[start:stop, :, :-1]).all() and (shares == EVERYTHING[start:stop, :, -1]).all()
+        assert (answers.preview() == PICTURE).all()
 
 
 def test_an_interrupted_part_goes_on(tmp_path: Path) -> None:

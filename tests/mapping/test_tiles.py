@@ -59,3 +59,22 @@ def test_shares_of_data() -> None:
     grid = Grid(Axis(64, 32, 32), Axis(64, 32, 32))
     assert shares_of_data(grid, grid.chunks[0], valid).tolist() == [[0.5, 0], [0, 0]]
     assert shares_of_data(grid, grid.chunks[0], None).tolist() == [[1, 1], [1, 1]]
+
+
+def test_overlapping_windows_are_resized_together() -> None:
+    """Inside they are what each is by itself; along their edges their neighbourhood is known."""
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    grid = Grid(Axis(96, 32, 16), Axis(96, 32, 16))
+    wanted = np.ones((5, 5), bool)
+    together = cut(grid, grid.chunks[0], pixels, None, wanted, 16).astype(int)
+    one_by_one = cut(grid, grid.chunks[0], pixels, np.ones((96, 96), bool), wanted, 16).astype(int)
+    assert (together[:, 2:-2, 2:-2] == one_by_one[:, 2:-2, 2:-2]).all()
+    assert (together != one_by_one).any() and (together[0, :-2, :-2] == one_by_one[0, :-2, :-2]).all()
+
+
+def test_windows_that_fall_between_pixels_are_resized_one_by_one() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    grid = Grid(Axis(96, 32, 11), Axis(96, 32, 11))
+    shape = (len(grid.chunks[0].rows), len(grid.chunks[0].columns))
+    tiles = cut(grid, grid.chunks[0], pixels, None, np.ones(shape, bool), 16)
+    assert (tiles[1] == decode(png(pixels[:32, 11:43]), "tile", 16).pixels).all()

@@ -1,10 +1,9 @@
 """A scene through the model, chunk by chunk, on all cores.
 
-Each thread reads a chunk, cuts and resizes its windows and lets the model answer them in the same thread, as
-:mod:`landuse.serving.bulk` does: while one waits for the disk or a server, the others compute.
+A thread of its own reads ahead (:mod:`landuse.mapping.bands`); each of the others takes a chunk, cuts and resizes its
+windows and lets the model answer them in the same thread, as :mod:`landuse.serving.bulk` does.
 """
 
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -14,9 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.mapping.parts import OpenPart
+from landuse.mapping.bands import Task, Tasks
+from landuse.mapping.parts import Answer, OpenPart
 from landuse.mapping.plan import Chunk, Grid
-from landuse.mapping.scene import Reader, Scene
+from landuse.mapping.preview import Preview
+from landuse.mapping.scene import Scene
 from landuse.mapping.tiles import cut, shares_of_data
 from landuse.serving.artifact import ServedModel
 
@@ -59,31 +60,27 @@ def classify(
         UserError: the scene cannot be read, or the model gives no numbers.
         OSError: the answers cannot be written.
     """
-    pending: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
-    for chunk in chunks:
-        pending.put(chunk)
-    is_closed = threading.Event()
-    asked = _Stoppable(classifier, is_closed)
+    num_threads = min(num_threads, len(chunks))
+    tasks = Tasks(scene, grid, chunks, num_threads)
+    asked, preview = _Stoppable(classifier, tasks.is_closed), Preview(grid)
 
     def work() -> None:
-        with scene.opened() as reader, suppress(_StoppedError):
-            while not is_closed.is_set():
-                try:
-                    chunk = pending.get_nowait()
-                except queue.Empty:
-                    return
-                part.write(chunk, answer(reader, grid, chunk, asked, batch_size, symmetries))
-                on_chunk(chunk)
+        with suppress(_StoppedError):
+            while (task := tasks.take()) is not None:
+                shown = preview.shrink(task.chunk, task.pixels.colours)
+                part.write(task.chunk, Answer(answer(task, grid, asked, batch_size, symmetries), shown))
+                on_chunk(task.chunk)
+                del task  # with it goes the last hold on the band
 
-    executor = ThreadPoolExecutor(num_threads)
+    executor = ThreadPoolExecutor(num_threads + 1)
     try:
-        running = {executor.submit(work) for _ in range(min(num_threads, len(chunks)))}
+        running = {executor.submit(tasks.read), *(executor.submit(work) for _ in range(num_threads))}
         while running:
             done, running = wait(running, timeout=WAIT_S, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
     finally:
-        is_closed.set()
+        tasks.is_closed.set()
         executor.shutdown()
 
 
@@ -104,17 +101,13 @@ class _Stoppable:
         return self._classifier.probabilities(images)
 
 
-def answer(
-    reader: Reader, grid: Grid, chunk: Chunk, classifier: Classifier, batch_size: int, symmetries: bool
-) -> NDArray[np.float32]:
+def answer(task: Task, grid: Grid, classifier: Classifier, batch_size: int, symmetries: bool) -> NDArray[np.float32]:
     """(windows, C + 1) of one chunk: probabilities, then the share of data; where that is 0 nothing was asked.
 
     Batches are part of what is computed, since arithmetic may depend on them in the last digit: they never reach over
     chunks, so the same chunk gives the same answer in every process.
     """
-    model = classifier.model
-    rows, columns = grid.pixels_of(chunk)
-    pixels, valid = reader.read(rows, columns)
+    model, chunk, (pixels, valid) = classifier.model, task.chunk, task.pixels
     shares = shares_of_data(grid, chunk, valid)
     wanted = shares > 0
     answers = np.zeros((chunk.num_windows, len(model.classes) + 1), np.float32)

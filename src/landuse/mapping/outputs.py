@@ -19,14 +19,11 @@ from landuse.mapping.parts import joined
 from landuse.mapping.picture import write_picture
 from landuse.mapping.polygons import write_polygons
 from landuse.mapping.rasters import Counts, Values, strips, values_for, write_rasters
-from landuse.mapping.scene import Scene, environment
+from landuse.mapping.scene import environment
 from landuse.mapping.style import write_style
 from landuse.mapping.table import area_rows, find_confusion, write_csv
 
 log = logging.getLogger(__name__)
-
-PREVIEW_PX = 2048  # along the longer side
-LARGEST_AVERAGED = 100_000_000  # pixels of a scene without overviews, of whose preview each pixel is an average
 
 
 def write_map(work: Work) -> dict[str, Any]:
@@ -37,33 +34,35 @@ def write_map(work: Work) -> dict[str, Any]:
         OSError: the outputs cannot be written.
     """
     started = time.perf_counter()
-    scene, model, asked, folder = work.scene, work.classifier.model, work.asked, work.folder
+    model, asked, folder = work.classifier.model, work.asked, work.folder
     values = values_for(len(model.classes))
     colours = class_colours(model.classes, asked.colours)
     confusion, said = find_confusion(asked.evaluation, model, asked.min_confidence)
     log.info("areas       %s", said)
-    counts = _rasters(work, values, colours)
+    counts, preview = _rasters(work, values, colours)
     rows = area_rows(counts, model.classes, values, confusion, work.scale.grid.rows.tile * work.scale.grid.columns.tile)
     facts = _facts(work, values, colours, rows, None if confusion is None else confusion.source)
     write_csv(folder / "areas.csv", rows)
     write_json(folder / "map.json", facts)
     write_style(folder / "classes.qml", facts)
     _polygons(work, facts)
-    preview, classes, confidence = _previews(scene, folder)
+    classes, confidence = (_shrunk(folder / name, preview.shape[:2]) for name in ("classes.tif", "confidence.tif"))
     write_picture(preview, classes, facts, folder / "map.png")
     write_map_page(preview, classes, confidence, facts, folder / "map.html")
     log.info("written     in %.1f s", time.perf_counter() - started)
     return facts
 
 
-def _rasters(work: Work, values: Values, colours: list[str]) -> Counts:
+def _rasters(work: Work, values: Values, colours: list[str]) -> tuple[Counts, NDArray[np.uint8]]:
+    """Write both; what was counted, and the preview of the scene."""
     scene, grid, classes = work.scene, work.scale.grid, work.classifier.model.classes
     palette = {value: _rgb(colour) for value, colour in enumerate(colours)} | {values.unclassified: _rgb(GREY)}
     pixel_size = work.scale.pixel_size
     pixel_area = None if pixel_size is None else pixel_size[0] * pixel_size[1]
     with joined(work.parts, grid, len(classes), work.description()) as answers, scene.opened() as reader:
         made = strips(reader, grid, answers, values, work.asked.min_confidence)
-        return write_rasters(scene, made, values, classes, palette, work.folder, pixel_area)
+        counts = write_rasters(scene, made, values, classes, palette, work.folder, pixel_area)
+        return counts, answers.preview()
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -136,19 +135,10 @@ def _polygons(work: Work, facts: dict[str, Any]) -> None:
         log.info("polygons    %s", f"{num:,}")
 
 
-def _previews(scene: Scene, folder: Path) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.float32]]:
-    """The scene (h, w, 3), the classes and the confidence (h, w), small enough to be looked at."""
+def _shrunk(path: Path, shape: tuple[int, int]) -> NDArray[Any]:
+    """A raster of the map in the shape of the preview."""
     import rasterio
 
-    shrunk = max(1.0, scene.width / PREVIEW_PX, scene.height / PREVIEW_PX)
-    shape = max(1, round(scene.height / shrunk)), max(1, round(scene.width / shrunk))
-    is_small = scene.width * scene.height <= LARGEST_AVERAGED
-    with scene.opened() as reader:
-        whole = slice(0, scene.height), slice(0, scene.width)
-        colours = reader.read(*whole, shape, "average" if is_small and scene.palette is None else "nearest").colours
-    with environment():
-        with rasterio.open(folder / "classes.tif") as file:
-            classes = file.read(1, out_shape=shape)
-        with rasterio.open(folder / "confidence.tif") as file:
-            confidence = file.read(1, out_shape=shape)
-    return colours, classes, confidence
+    with environment(), rasterio.open(path) as file:
+        values: NDArray[Any] = file.read(1, out_shape=shape)
+        return values

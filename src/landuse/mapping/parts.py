@@ -2,7 +2,8 @@
 
 A part is a file of slots of equal size, one for each chunk of a shard, and a description beside it:
 
-    part-1-of-4.bin    magic, CRC-32 of the rest, float32 (windows, classes + 1): probabilities, and the share of data
+    part-1-of-4.bin    magic, CRC-32 of the rest, float32 (windows, classes + 1): probabilities, and the share of data;
+                       uint8 (h, w, 3): what the chunk shows in the preview
     part-1-of-4.json   scene, model, windows: parts of different ones are never joined
 
 Slots are written whole and in any order; one that was not finished fails its checksum and is computed again.
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from landuse.errors import UserError
 from landuse.files import read_text, write_json
 from landuse.mapping.plan import Chunk, Grid
+from landuse.mapping.preview import Preview
 
 HEADER, MAGIC = struct.Struct("<4sI"), b"luw1"
 LARGEST_DESCRIPTION = 1_000_000  # bytes
@@ -49,14 +51,21 @@ class Shard:
         return grid.chunks[total * (self.number - 1) // self.of : total * self.number // self.of]
 
 
+class Answer(NamedTuple):
+    """What is kept of a chunk."""
+
+    windows: FloatArray  # (N, C + 1) probabilities, and the share of data of each window
+    shown: NDArray[np.uint8]  # (h, w, 3), its part of the scene's preview
+
+
 class Part:
     """The answers of one shard, on disk."""
 
     def __init__(self, folder: Path, shard: Shard, grid: Grid, num_classes: int) -> None:
         self.chunks, self._num_channels = shard.chunks(grid), num_classes + 1
         self._first = self.chunks[0].number if self.chunks else 0
-        most_windows = max((chunk.num_windows for chunk in grid.chunks), default=0)
-        self._slot = HEADER.size + 4 * most_windows * self._num_channels
+        self._preview = Preview(grid)
+        self._slot = HEADER.size + max(sum(self._sizes(chunk)) for chunk in grid.chunks)
         self.path = folder / f"part-{shard.number}-of-{shard.of}.bin"
         self._lock = threading.Lock()
 
@@ -106,29 +115,37 @@ class Part:
             f"{str(now.get(key))[:200]} now): choose another output=PATH, or remove that folder."
         )
 
-    def read(self, file: BinaryIO, chunk: Chunk) -> FloatArray | None:
-        """(windows, classes + 1) of a chunk; None: it is not there, or not whole.
+    def _sizes(self, chunk: Chunk) -> tuple[int, int]:
+        """Bytes of the two things that are kept of a chunk."""
+        down, across = self._preview.place(chunk)
+        num_shown = (down.stop - down.start) * (across.stop - across.start)
+        return 4 * chunk.num_windows * self._num_channels, 3 * num_shown
+
+    def read(self, file: BinaryIO, chunk: Chunk) -> Answer | None:
+        """What is there of a chunk; None: nothing, or nothing whole.
 
         Raises:
             OSError: the file cannot be read.
         """
         with self._lock:
             file.seek(self._slot * (chunk.number - self._first))
-            content = file.read(HEADER.size + 4 * chunk.num_windows * self._num_channels)
-        payload = content[HEADER.size :]
-        if len(payload) != 4 * chunk.num_windows * self._num_channels or HEADER.unpack_from(content) != _header(
-            payload
-        ):
+            content = file.read(HEADER.size + sum(self._sizes(chunk)))
+        payload, (num_bytes, num_shown) = content[HEADER.size :], self._sizes(chunk)
+        if len(payload) != num_bytes + num_shown or HEADER.unpack_from(content) != _header(payload):
             return None
-        return np.frombuffer(payload, "<f4").reshape(chunk.num_windows, self._num_channels)
+        down, across = self._preview.place(chunk)
+        return Answer(
+            np.frombuffer(payload[:num_bytes], "<f4").reshape(chunk.num_windows, self._num_channels),
+            np.frombuffer(payload[num_bytes:], np.uint8).reshape(down.stop - down.start, across.stop - across.start, 3),
+        )
 
-    def write(self, file: BinaryIO, chunk: Chunk, answers: FloatArray) -> None:
+    def write(self, file: BinaryIO, chunk: Chunk, answer: Answer) -> None:
         """Keep what was said of a chunk; several threads may.
 
         Raises:
             OSError: it cannot be written.
         """
-        payload = answers.astype("<f4").tobytes()
+        payload = answer.windows.astype("<f4").tobytes() + answer.shown.tobytes()
         content = memoryview(HEADER.pack(*_header(payload)) + payload)
         with self._lock:
             file.seek(self._slot * (chunk.number - self._first))
@@ -151,9 +168,9 @@ class OpenPart:
         """The chunks that are yet to be answered."""
         return [chunk for chunk in self.part.chunks if self.part.read(self.file, chunk) is None]
 
-    def write(self, chunk: Chunk, answers: FloatArray) -> None:
+    def write(self, chunk: Chunk, answer: Answer) -> None:
         """As :meth:`Part.write`."""
-        self.part.write(self.file, chunk, answers)
+        self.part.write(self.file, chunk, answer)
 
 
 class Answers:
@@ -178,15 +195,31 @@ class Answers:
         ]
         return block[..., :-1], block[..., -1]
 
+    def preview(self) -> NDArray[np.uint8]:
+        """The scene (h, w, 3), small enough to be looked at.
+
+        Raises:
+            UserError: as :meth:`rows`.
+        """
+        preview = Preview(self._grid)
+        picture = np.zeros((*preview.shape, 3), np.uint8)
+        for chunk in self._grid.chunks:
+            picture[preview.place(chunk)] = self._read(chunk).shown
+        return picture
+
     def _read_row(self, start: int) -> FloatArray:
         chunks = [chunk for chunk in self._grid.chunks if chunk.rows.start == start]
-        blocks = []
-        for chunk in chunks:
-            part, file = self._where[chunk.number]
-            if (answers := part.read(file, chunk)) is None:
-                raise UserError(f"{part.path} was damaged since it was made: run the command again to complete it.")
-            blocks.append(answers.reshape(len(chunk.rows), len(chunk.columns), self._num_channels))
+        blocks = [
+            self._read(chunk).windows.reshape(len(chunk.rows), len(chunk.columns), self._num_channels)
+            for chunk in chunks
+        ]
         return np.concatenate(blocks, axis=1)
+
+    def _read(self, chunk: Chunk) -> Answer:
+        part, file = self._where[chunk.number]
+        if (answer := part.read(file, chunk)) is None:
+            raise UserError(f"{part.path} was damaged since it was made: run the command again to complete it.")
+        return answer
 
 
 @contextmanager

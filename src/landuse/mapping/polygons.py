@@ -6,7 +6,7 @@ pixels, and neighbours share their corners. Only what is written is carried to t
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 BATCH = 10_000  # polygons that are held as lists of points at once
 ROWS_AT_ONCE = 256  # of the confidence
 
+MOST_KEPT = 2**28  # bytes or so of rows that differ, beyond which a map is not condensed
+
 FloatArray = NDArray[np.float64]
+_Places = Callable[[FloatArray], FloatArray]  # corners (N, 2) as GDAL finds them -> columns and rows of the scene
 
 
 @dataclass(frozen=True)
@@ -99,35 +102,74 @@ def write_polygons(classes: Path, confidence: Path, facts: dict[str, Any], groun
 
 
 def _regions(classes: Path, nodata: int) -> _Regions:
-    import rasterio
     import rasterio.features
     import shapely
-    from rasterio.errors import NotGeoreferencedWarning
 
     batches: list[NDArray[np.object_]] = []
     values: list[int] = []
     rings: list[list[list[tuple[float, float]]]] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(classes)
-    with dataset:
-        to_pixels = tuple(~dataset.transform)[:6]  # GDAL carries what it finds to the raster's own coordinates
-        for geometry, value in rasterio.features.shapes(rasterio.band(dataset, 1), connectivity=4):
+    with _opened(classes) as dataset:
+        source, places = _condensed(dataset)
+        for geometry, value in rasterio.features.shapes(source, connectivity=4):
             if int(value) == nodata:
                 continue
             values.append(int(value))
             rings.append(geometry["coordinates"])
             if len(rings) == BATCH:
-                batches.append(_polygons(rings, to_pixels))
+                batches.append(_polygons(rings, places))
                 rings = []
-    batches.append(_polygons(rings, to_pixels))
+    batches.append(_polygons(rings, places))
     shapes = np.concatenate(batches)
     is_broken = ~shapely.is_valid(shapes)  # a region that touches itself at a corner
     shapes[is_broken] = shapely.make_valid(shapes[is_broken])
     return _Regions(shapes, np.array(values, np.int64))
 
 
-def _polygons(coordinates: list[list[list[tuple[float, float]]]], to_pixels: Sequence[float]) -> NDArray[np.object_]:
+def _opened(path: Path) -> "rasterio.DatasetReader":
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
+
+
+def _condensed(dataset: "rasterio.DatasetReader") -> tuple[Any, _Places]:
+    """What regions are looked for in, and where its corners lie.
+
+    Rows and columns that repeat the one before say nothing new, and a map consists of cells of many of each: without
+    them it is a thousandth of its size. A map that is speckled with nodata is read by GDAL as it is.
+    """
+    import rasterio
+    from rasterio.windows import Window
+
+    to_pixels = tuple(~dataset.transform)[:6]  # GDAL carries what it finds to the raster's own coordinates
+    rows, kept, num_kept = [], [], 0
+    changes = np.zeros(dataset.width, bool)
+    last = None
+    for start in range(0, dataset.height, ROWS_AT_ONCE):
+        strip = dataset.read(1, window=Window(0, start, dataset.width, min(ROWS_AT_ONCE, dataset.height - start)))
+        before = np.concatenate([strip[:1] + 1 if last is None else last, strip[:-1]])  # the first row is always new
+        new = np.flatnonzero((strip != before).any(axis=1))
+        changes[1:] |= (strip[new, 1:] != strip[new, :-1]).any(axis=0)
+        rows.append(start + new)
+        kept.append(strip[new])
+        num_kept += kept[-1].size
+        last = strip[-1:]
+        if num_kept > MOST_KEPT:
+            return rasterio.band(dataset, 1), lambda points: np.rint(carried(points, to_pixels))
+    changes[0] = True
+    row_edges = np.append(np.concatenate(rows), dataset.height).astype(np.float64)
+    column_edges = np.append(np.flatnonzero(changes), dataset.width).astype(np.float64)
+
+    def place(points: FloatArray) -> FloatArray:
+        columns, lines = np.rint(points).astype(np.int64).T
+        return np.stack([column_edges[columns], row_edges[lines]], axis=1)
+
+    return np.concatenate(kept)[:, changes], place
+
+
+def _polygons(coordinates: list[list[list[tuple[float, float]]]], places: _Places) -> NDArray[np.object_]:
     """Shapely's polygons of rings, the outer one first, in whole columns and rows."""
     import shapely
 
@@ -137,7 +179,7 @@ def _polygons(coordinates: list[list[list[tuple[float, float]]]], to_pixels: Seq
     counts = np.cumsum([0, *map(len, rings)])
     parts = np.cumsum([0, *map(len, coordinates)])
     polygons: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, np.rint(carried(np.concatenate(rings), to_pixels)), (counts, parts)
+        shapely.GeometryType.POLYGON, places(np.concatenate(rings)), (counts, parts)
     )
     return polygons
 
@@ -146,17 +188,12 @@ def _columns(
     regions: _Regions, confidence: Path, facts: dict[str, Any], ground: Ground | None
 ) -> dict[str, NDArray[Any]]:
     """The fields of the polygons."""
-    import rasterio
     import shapely
-    from rasterio.errors import NotGeoreferencedWarning
 
     names = {entry["value"]: entry["name"] for entry in facts["classes"]} | {facts["unclassified"]: "unclassified"}
     corners = _corners(regions.shapes)
     pixels = np.rint(shapely.area(regions.shapes)).astype(np.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(confidence)
-    with dataset:
+    with _opened(confidence) as dataset:
         sums = _sums(corners, _integral_of(dataset, corners), len(pixels))
     if ground is None:
         areas = np.full(len(pixels), np.nan)

@@ -144,8 +144,8 @@ def write_rasters(
             raise UserError(
                 f"{shown(scene.path)} holds no data: all of its pixels are nodata, so there is nothing to map."
             )
-        _write_cog(class_strips, folder / "classes.tif", "MODE")
-        _write_cog(confidence_strips, folder / "confidence.tif", "AVERAGE")
+        _write_cog(class_strips, folder / "classes.tif")
+        _write_cog(confidence_strips, folder / "confidence.tif")
     if pixel_area is not None and scene.ground is None:
         counts.square_metres = counts.pixels.astype(np.float64) * pixel_area
     with replacing(folder / "classes.tif.aux.xml") as temporary:
@@ -193,7 +193,7 @@ def _created(scene: Scene, path: Path, dtype: str, nodata: float) -> Iterator[An
 
     profile = {
         "driver": "GTiff", "width": scene.width, "height": scene.height, "count": 1, "dtype": dtype, "nodata": nodata,
-        "crs": scene.crs, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "DEFLATE", "zlevel": 1,
+        "crs": scene.crs, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "ZSTD", "zstd_level": 1,
         "bigtiff": "IF_SAFER",
     }  # fmt: skip
     if scene.transform is not None:
@@ -202,13 +202,16 @@ def _created(scene: Scene, path: Path, dtype: str, nodata: float) -> Iterator[An
         yield file
 
 
-def _write_cog(strips: Path, target: Path, resampling: str) -> None:
-    """The cloud-optimised file of one that was written in strips: overviews in front, in blocks."""
+def _write_cog(strips: Path, target: Path) -> None:
+    """The cloud-optimised file of one that was written in strips: overviews in front, in blocks.
+
+    Overviews take every second pixel: a mean of classes is none, and pixels of a cell are equal.
+    """
     import rasterio
     from rasterio.shutil import copy
 
     options = {"compress": "DEFLATE", "blocksize": BLOCK, "num_threads": num_workers(), "bigtiff": "IF_SAFER"}
     with replacing(target) as temporary, writing(target), environment():
-        copy(strips, temporary, driver="COG", overview_resampling=resampling, **options)
+        copy(strips, temporary, driver="COG", overview_resampling="NEAREST", **options)
         with rasterio.open(temporary) as written:  # whole to its end: the full resolution comes last
             written.read(1, window=_window(slice(written.height - 1, written.height), written.width))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landuse.addresses import shown
+from landuse.data.workers import num_workers
 from landuse.errors import UserError
 from landuse.mapping.ground import Ground
 
@@ -25,7 +26,7 @@ SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img")
 CACHE_MB = 128  # decoded blocks that GDAL keeps, of all threads together; its own choice is a share of the memory
 FULL_BYTES = 2**20  # left on a disk, of which GDAL says no more than that it could not write
 NOT_PLACED = "Dataset has no geotransform"  # what rasterio warns of, and we say ourselves
-GDAL_OPTIONS = {
+GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_CACHEMAX": CACHE_MB * 2**20,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # a server is not asked for its whole folder
     "CPL_VSIL_CURL_USE_HEAD": "NO",  # signed addresses are for GET alone
@@ -189,7 +190,7 @@ def environment() -> Any:
     """What rasterio is used in: bounded caches and times, and the account for gs:// where there is one."""
     import rasterio
 
-    options: dict[str, Any] = dict(GDAL_OPTIONS)
+    options = GDAL_OPTIONS | {"GDAL_NUM_THREADS": num_workers()}  # of the decoders that can use them
     if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):  # as Google's own libraries take it
         options |= {"CPL_GS_ENDPOINT": emulator.rstrip("/") + "/"}
     if not any(os.environ.get(name) for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GS_OAUTH2_REFRESH_TOKEN")):

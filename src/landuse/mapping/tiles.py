@@ -44,8 +44,10 @@ def cut(
 ) -> NDArray[np.uint8]:
     """The wanted windows of a chunk, (N, size_px, size_px, 3) uint8, in the order of :func:`windows_of`.
 
-    A window that is resized is what :func:`landuse.data.decode.decode` makes of a file with the same pixels. Pixels
-    without data take the mean colour of the others, so that no made-up edge is louder than the picture.
+    A window is what :func:`landuse.data.decode.decode` makes of a file with the same pixels. Those that overlap are
+    resized together where they fall on whole pixels of the result, which differs along their edges alone: there the
+    neighbourhood is known. Pixels without data take the mean colour of the others, so that no made-up edge is louder
+    than the picture.
 
     Args:
         pixels: (H, W, 3) of the chunk.
@@ -53,6 +55,12 @@ def cut(
         wanted: one value a window.
     """
     tiles = np.empty((int(wanted.sum()), size_px, size_px, 3), np.uint8)
+    if valid is None and wanted.all() and (shape := _shape_together(grid, chunk, size_px)) is not None:
+        whole = resized(pixels, *shape)
+        for tile, (down, across) in zip(tiles, windows_of(grid, chunk), strict=True):
+            top, left = down.start * size_px // grid.rows.tile, across.start * size_px // grid.columns.tile
+            tile[:] = whole[top : top + size_px, left : left + size_px]
+        return tiles
     places = (window for window, is_wanted in zip(windows_of(grid, chunk), wanted.ravel(), strict=True) if is_wanted)
     for tile, window in zip(tiles, places, strict=True):
         picture = pixels[window]
@@ -61,7 +69,7 @@ def cut(
         missing = (grid.rows.tile - picture.shape[0], grid.columns.tile - picture.shape[1])
         if any(missing):  # of a scene that is smaller than a tile
             picture = np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-        tile[:] = resized(picture, size_px)
+        tile[:] = resized(picture, size_px, size_px)
     return tiles
 
 
@@ -70,9 +78,20 @@ def _completed(picture: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[
     return np.where(valid[..., None], picture, np.rint(mean).astype(np.uint8))
 
 
-def resized(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) as a square of the model's size; bicubic and antialiased, as packs are made."""
-    if picture.shape[:2] == (size_px, size_px):
+def _shape_together(grid: Grid, chunk: Chunk, size_px: int) -> tuple[int, int] | None:
+    """To what a chunk is resized as a whole, rows and columns; None: its windows do not overlap, or not so evenly."""
+    shape = []
+    for axis, windows in ((grid.rows, chunk.rows), (grid.columns, chunk.columns)):
+        starts = axis.starts[windows.start : windows.stop] - axis.starts[windows.start]
+        if axis.stride == axis.tile or (starts * size_px % axis.tile).any() or axis.length < axis.tile:
+            return None
+        shape.append(int(starts[-1]) * size_px // axis.tile + size_px)
+    return shape[0], shape[1]
+
+
+def resized(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) in another size; bicubic and antialiased, as packs are made."""
+    if picture.shape[:2] == (height, width):
         return picture
     image = Image.fromarray(np.ascontiguousarray(picture))
-    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
