@@ -43,7 +43,7 @@ def test_the_place_that_torchrun_gives() -> None:
 def test_rules(
     monkeypatch: pytest.MonkeyPatch, distributed: bool, device: str, batch_size: int, num_gpus: int, message: str | None
 ) -> None:
-    monkeypatch.setattr(rules, "num_cuda_devices", lambda: num_gpus)
+    monkeypatch.setattr("landuse.config.devices.num_cuda_devices", lambda: num_gpus)
     config = Config()
     config.hardware.distributed = distributed
     config.trainer.device, config.trainer.batch_size = device, batch_size

@@ -290,7 +290,7 @@ class MapConfig:
     colours: dict[str, str] = field(default_factory=dict)  # of classes, such as {river: "#3366cc"}; others are chosen
     evaluation: str | None = None  # evaluation.json whose confusion corrects the areas; null: that of the run
     batch_size: int = 32  # tiles per forward pass
-    num_workers: int | None = None  # threads that read and classify; null: one a core, and more for remote scenes
+    num_workers: int | None = None  # threads that classify, beside one that reads; null: one a core
     merge: bool = False  # join the parts of all shards; `merge` for short
 
 

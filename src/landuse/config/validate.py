@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from landuse.addresses import shown
-from landuse.config.devices import device_rules, num_cuda_devices
+from landuse.config import devices
 from landuse.config.folders import name_problems
 from landuse.config.ground import ground_rules
 from landuse.config.processes import Place
@@ -330,7 +330,7 @@ def _resume(resume: str) -> Iterator[str]:
 
 def _device(config: Config) -> Iterator[str]:
     device, hardware = config.trainer.device, config.hardware
-    yield from device_rules(device)
+    yield from devices.device_rules(device)
     yield from _processes(config)
     if device == "cpu" and hardware.precision == "fp16":
         yield "hardware.precision=fp16 has no use on the CPU: use bf16, fp32 or auto."
@@ -346,9 +346,9 @@ def _processes(config: Config) -> Iterator[str]:
         yield f"torchrun started {place.size} processes, each of which would train a run of its own: add hardware=ddp."
     if device not in ("auto", "cpu", "cuda"):
         yield f"trainer.device={device} with {place.size} processes: give cuda, of which each takes its own, or cpu."
-    if device in ("auto", "cuda") and 0 < num_cuda_devices() < place.local_size:
+    if device in ("auto", "cuda") and 0 < devices.num_cuda_devices() < place.local_size:
         yield (
-            f"torchrun started {place.local_size} processes here, but there are {num_cuda_devices()} GPUs: lower "
+            f"torchrun started {place.local_size} processes here, but there are {devices.num_cuda_devices()} GPUs: lower "
             "--nproc-per-node."
         )
     if batch_size < FEWEST_PER_PROCESS * place.size:

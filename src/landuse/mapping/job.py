@@ -26,7 +26,6 @@ from landuse.mapping.scene import Scene
 log = logging.getLogger(__name__)
 
 PARTS = "parts"  # the folder of what was answered, in that of the map
-MORE_FOR_REMOTE = 4  # threads, which wait for a server most of the time
 PROBE_BYTES = 2**20  # of a file's start and end, which tell scenes apart
 
 
@@ -104,8 +103,7 @@ def run_shard(work: Work, shard: Shard) -> int:
 
 def _answer(work: Work, part: OpenPart, pending: Sequence[Chunk], num_done: int, left: int) -> None:
     asked, scene = work.asked, work.scene
-    more = MORE_FOR_REMOTE if "://" in scene.path else 0
-    num_threads = asked.num_workers or num_workers() + more
+    num_threads = asked.num_workers or num_workers()
     started = time.perf_counter()
     with _counting(num_done, num_done + left) as on_chunk:
         classify(
