@@ -27,6 +27,9 @@ POOL = 256  # different tiles that the model is asked about
 
 def main(arguments: list[str]) -> None:
     """Measure and report."""
+    if arguments[:1] == ["scene"]:
+        write(Path(arguments[1]), Tiles(arguments[2], arguments[3]), int(arguments[4]))
+        return
     options, overrides = split_options(
         arguments, run="outputs/latest", archive="", split="", side=20_000, stride=0.5, pairs=3
     )
@@ -34,7 +37,9 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("error: archive= and split= are missing, see the head of benchmarks/mapping.py")
     with tempfile.TemporaryDirectory(prefix="landuse-bench-") as name:
         folder = Path(name)
-        _write(folder / "scene.tif", Tiles(options["archive"], options["split"]), options["side"])
+        # In a process of its own: the memory of whoever starts a process counts as that process's peak.
+        scene = [str(folder / "scene.tif"), options["archive"], options["split"], str(options["side"])]
+        run_process(["-m", "benchmarks.mapping", "scene", *scene])
         measure(folder, options, overrides)
 
 
@@ -80,7 +85,7 @@ def measure(folder: Path, options: dict[str, object], overrides: list[str]) -> N
     report.finish()
 
 
-def _write(path: Path, tiles: Tiles, side: int) -> None:
+def write(path: Path, tiles: Tiles, side: int) -> None:
     """Rows of random tiles, cut to the size; a dozen of them over and over, so that no scene takes long to make."""
     draws = np.random.default_rng(0)
     across = -(-side // SIDE)

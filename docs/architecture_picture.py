@@ -107,11 +107,12 @@ def lower() -> list[str]:
         box(1010, 384, 232, "export/<variant>/", is_file=True),
         arrow((1034, 297), (1034, 334), (236, 334), (236, 368)),
         arrow((1034, 334), (788, 334), (788, 368)),
-        lane(434, 84, "use", "serving, monitoring", ["one engine on onnxruntime;", "no torch from here on"]),
-        *(box(x, 486, 120, name) for x, name in ((420, "predict"), (630, "serve"), (840, "drift"))),
-        arrow((1010, 399), (1010, 450), (420, 450), (420, 470)),
-        arrow((700, 450), (630, 450), (630, 470)),
-        arrow((900, 450), (840, 450), (840, 470)),
+        lane(434, 84, "use", "serving, mapping, monitoring", ["one engine on onnxruntime;", "no torch from here on"]),
+        *(box(x, 486, 120, name) for x, name in ((380, "predict"), (560, "map"), (740, "serve"), (920, "drift"))),
+        arrow((1010, 399), (1010, 450), (380, 450), (380, 470)),
+        arrow((700, 450), (560, 450), (560, 470)),
+        arrow((800, 450), (740, 450), (740, 470)),
+        arrow((960, 450), (920, 450), (920, 470)),
         *(
             lane(530, 56, "config", name, [about], left=left, width=width)
             for name, about, left, width in (

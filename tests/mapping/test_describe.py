@@ -47,7 +47,6 @@ def test_a_part_is_read_alone(tmp_path: Path) -> None:
     scene = describe(str(write(tmp_path / "scene.tif", PICTURE)), Asked())
     with scene.opened() as reader:
         assert (reader.read(slice(3, 20), slice(7, 30)).colours == PICTURE[3:20, 7:30]).all()
-        assert reader.read(slice(0, 40), slice(0, 50), (10, 12), "average").colours.shape == (10, 12, 3)
 
 
 def test_no_georeference(tmp_path: Path) -> None:

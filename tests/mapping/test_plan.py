@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landuse.mapping.plan import CHUNK_PX, CHUNK_WINDOWS, Axis, Grid, blend
+from landuse.mapping.plan import CHUNK_COLUMNS, CHUNK_PX, CHUNK_ROWS, Axis, Grid, blend
 
 
 @st.composite
@@ -74,7 +74,7 @@ def test_chunks_divide_the_windows(rows: Axis, columns: Axis) -> None:
     grid = Grid(rows, columns)
     seen = np.zeros((len(rows.starts), len(columns.starts)), int)
     for number, chunk in enumerate(grid.chunks):
-        assert chunk.number == number and chunk.num_windows <= CHUNK_WINDOWS**2
+        assert chunk.number == number and chunk.num_windows <= CHUNK_ROWS * CHUNK_COLUMNS
         seen[chunk.rows.start : chunk.rows.stop, chunk.columns.start : chunk.columns.stop] += 1
         for pixels, axis in zip(grid.pixels_of(chunk), (rows, columns), strict=True):
             assert 0 <= pixels.start < pixels.stop <= axis.length

@@ -348,8 +348,8 @@ def _processes(config: Config) -> Iterator[str]:
         yield f"trainer.device={device} with {place.size} processes: give cuda, of which each takes its own, or cpu."
     if device in ("auto", "cuda") and 0 < devices.num_cuda_devices() < place.local_size:
         yield (
-            f"torchrun started {place.local_size} processes here, but there are {devices.num_cuda_devices()} GPUs: lower "
-            "--nproc-per-node."
+            f"torchrun started {place.local_size} processes here, but there are {devices.num_cuda_devices()} GPUs: "
+            "lower --nproc-per-node."
         )
     if batch_size < FEWEST_PER_PROCESS * place.size:
         yield (

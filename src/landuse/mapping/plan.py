@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CELLS_PER_TILE = 8  # along a side
-CHUNK_WINDOWS = 8  # along a side
+CHUNK_ROWS, CHUNK_COLUMNS = 8, 16  # windows of a chunk, at most
 CHUNK_PX = 4096  # along a side, where a single window is not larger
 
 
@@ -118,7 +118,9 @@ class Grid:
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
         """In the order of reading, a row of them after the other."""
-        pairs = ((rows, columns) for rows in _parts(self.rows) for columns in _parts(self.columns))
+        pairs = (
+            (rows, columns) for rows in _parts(self.rows, CHUNK_ROWS) for columns in _parts(self.columns, CHUNK_COLUMNS)
+        )
         return tuple(Chunk(number, rows, columns) for number, (rows, columns) in enumerate(pairs))
 
     def pixels_of(self, chunk: Chunk) -> tuple[slice, slice]:
@@ -131,9 +133,9 @@ def _pixels(axis: Axis, windows: range) -> slice:
     return slice(int(first), min(int(last) + axis.tile, axis.length))
 
 
-def _parts(axis: Axis) -> Iterator[range]:
+def _parts(axis: Axis, most: int) -> Iterator[range]:
     """Windows of one axis in chunks of equal size, but for the last."""
-    size = max(1, min(CHUNK_WINDOWS, (CHUNK_PX - axis.tile) // axis.stride + 1))
+    size = max(1, min(most, (CHUNK_PX - axis.tile) // axis.stride + 1))
     for start in range(0, len(axis.starts), size):
         yield range(start, min(start + size, len(axis.starts)))
 

@@ -9,6 +9,7 @@ from PIL import Image
 from landuse.mapping.plan import Axis, Chunk, Grid
 
 LONGER_SIDE = 2048  # pixels, at most
+MEAN_OF = 4  # pixels along a side that one of a preview is the mean of, or a few more
 
 
 class Preview(NamedTuple):
@@ -29,7 +30,7 @@ class Preview(NamedTuple):
         return _within(rows, self.grid.rows.length, height), _within(columns, self.grid.columns.length, width)
 
     def shrink(self, chunk: Chunk, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What a chunk shows there, (h, w, 3); each pixel the mean of those it stands for.
+        """What a chunk shows there, (h, w, 3); each pixel the mean of some that it stands for.
 
         Args:
             colours: (H, W, 3) of the chunk.
@@ -42,7 +43,8 @@ class Preview(NamedTuple):
         own = colours[: rows.stop - rows.start, : columns.stop - columns.start]
         if own.shape[:2] == shape:
             return own
-        image = Image.fromarray(np.ascontiguousarray(own))
+        every = max(1, min(own.shape[0] // shape[0], own.shape[1] // shape[1]) // MEAN_OF)
+        image = Image.fromarray(np.ascontiguousarray(own[::every, ::every]))
         return np.asarray(image.resize(shape[::-1], Image.Resampling.BOX))
 
     def _own(self, chunk: Chunk) -> tuple[slice, slice]:

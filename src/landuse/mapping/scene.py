@@ -111,29 +111,22 @@ class Reader:
         self.scene, self._dataset = scene, dataset
         self._table = _table(scene.dtype, scene.value_range)
 
-    def read(
-        self, rows: slice, columns: slice, shape: tuple[int, int] | None = None, resampling: str = "nearest"
-    ) -> Pixels:
+    def read(self, rows: slice, columns: slice) -> Pixels:
         """The pixels of these rows and columns.
-
-        Args:
-            shape: (H, W) to which they are resampled; None: as they are.
-            resampling: one of rasterio's.
 
         Raises:
             UserError: the file is damaged there, or cannot be reached.
         """
-        from rasterio.enums import Resampling
         from rasterio.windows import Window
 
-        window = Window.from_slices(rows, columns)
-        options: dict[str, Any] = {"window": window}
-        if shape is not None:
-            options |= {"out_shape": shape, "resampling": Resampling[resampling]}
-        scene = self.scene
+        scene, window = self.scene, Window.from_slices(rows, columns)
+        bands = list(scene.bands)
+        values = np.empty((rows.stop - rows.start, columns.stop - columns.start, len(bands)), scene.dtype)
         with explained(scene.path, f" at row {rows.start}, column {columns.start}"):
-            values = self._dataset.read(list(scene.bands), **_per_band(options, len(scene.bands)))
-            valid = self._valid(values, options)
+            # Into place, pixel by pixel as most files have them: turning the axes afterwards takes as long as decoding.
+            self._dataset.read(bands, window=window, out=np.moveaxis(values, 2, 0))
+            masks = self._dataset.read_masks(bands, window=window) if scene.may_lack_data else None
+        valid = None if masks is None else self._valid(values, masks)
         return Pixels(self._colours(values), None if valid is None or valid.all() else valid)
 
     def valid(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:
@@ -144,31 +137,23 @@ class Reader:
         """
         return self.read(rows, columns).valid if self.scene.may_lack_data else None
 
-    def _valid(self, values: NDArray[Any], options: dict[str, Any]) -> NDArray[np.bool_] | None:
-        scene = self.scene
-        if not scene.may_lack_data:
-            return None
-        masks = self._dataset.read_masks(list(scene.bands), **_per_band(options, len(scene.bands)))
+    def _valid(self, values: NDArray[Any], masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
         valid: NDArray[np.bool_] = masks.any(axis=0)
         if values.dtype.kind == "f":
-            valid &= np.isfinite(values).all(axis=0)
-        if scene.palette is not None:
-            valid &= scene.palette[values[0], 3] > 0
+            valid = np.logical_and(valid, np.isfinite(values).all(axis=2))
+        if self.scene.palette is not None:
+            valid = np.logical_and(valid, self.scene.palette[values[..., 0], 3] > 0)
         return valid
 
     def _colours(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         scene = self.scene
         if scene.palette is not None:
-            return scene.palette[values[0], :3]
+            return scene.palette[values[..., 0], :3]
         if self._table is not None:
             values = self._table[values.view(f"u{values.dtype.itemsize}")]
         elif scene.value_range is not None:
             values = _scaled(values, scene.value_range)
-        return np.ascontiguousarray(np.broadcast_to(np.moveaxis(values, 0, -1), (*values.shape[1:], 3)))
-
-
-def _per_band(options: dict[str, Any], num_bands: int) -> dict[str, Any]:
-    return options | ({"out_shape": (num_bands, *options["out_shape"])} if "out_shape" in options else {})
+        return values if values.shape[2] == 3 else values.repeat(3, axis=2)
 
 
 def _scaled(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """Polygons into a file: a GeoPackage in the scene's coordinates, or GeoJSON in longitude and latitude."""
 
 import json
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ VERSION = "1.2"  # of GeoPackages, that older programs read as well without a wa
 PIXEL_NOTE = "The scene has no place on the ground: x counts its columns, and y its rows, downwards below 0."
 UNKNOWN_NOTE = "The scene names no coordinate system: x and y are in its own coordinates."
 FIELDS = ("class", "value", "pixels", "area_ha", "confidence")
+
+logging.getLogger("pyogrio").setLevel(logging.WARNING)  # how many polygons there are is said by ourselves
 
 FloatArray = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]  # the fields, (N,) each
