@@ -5,7 +5,7 @@
 
 A scene of ``side`` x ``side`` pixels is mosaicked from images. In turn, the command maps it into a fresh folder, in a
 process of its own, and the model answers as many tiles that are in memory already, in batches on all cores, as the
-command asks it.
+command asks it; with trainer.device=cuda both on the GPU.
 """
 
 import json
@@ -47,10 +47,11 @@ def measure(folder: Path, options: dict[str, object], overrides: list[str]) -> N
     """Of the scene in the folder."""
     from benchmarks.trainings import compose_config
     from landuse.exports import find_exported
-    from landuse.serving.engine import Engine
+    from landuse.mapping.classifiers import open_classifier
 
     line = [f"run={options['run']}", f"map.stride={options['stride']}", f"map.tile_m={SIDE * GSD}", *overrides]
-    engine = Engine(find_exported(compose_config([f"run={options['run']}"])), max_batch=BATCH)
+    config = compose_config([f"run={options['run']}", *overrides])
+    classifier = open_classifier(find_exported(config), config.trainer.device, BATCH)
     memory: list[float] = []
     stages: dict[str, list[float]] = {"classified": [], "written": []}
     facts: dict[str, object] = {}
@@ -67,7 +68,7 @@ def measure(folder: Path, options: dict[str, object], overrides: list[str]) -> N
         return done.seconds
 
     def answer() -> float:
-        return _answer(engine, int(facts["windows"]["num"]))  # type: ignore[index]
+        return _answer(classifier, int(facts["windows"]["num"]))  # type: ignore[index]
 
     whole, alone = in_turn(int(options["pairs"]), map_scene, answer)  # type: ignore[call-overload]
     num, megapixels = facts["windows"]["num"], facts["scene"]["width"] * facts["scene"]["height"] / 1e6  # type: ignore[index]
@@ -96,16 +97,16 @@ def write(path: Path, tiles: Tiles, side: int) -> None:
     write_scene(path, [row[:, :side] for row in rows], repeats=max(1, round(side / SIDE / len(rows))))
 
 
-def _answer(engine: object, num_tiles: int) -> float:
+def _answer(classifier: object, num_tiles: int) -> float:
     """Seconds for so many tiles on all cores."""
     from landuse.data.workers import num_workers
 
-    size = engine.model.image_size  # type: ignore[attr-defined]
+    size = classifier.model.image_size  # type: ignore[attr-defined]
     pool = np.random.default_rng(0).integers(0, 256, (POOL, size, size, 3), np.uint8)
     starts = [start % (POOL - BATCH) for start in range(0, num_tiles, BATCH)]
     started = time.perf_counter()
     with ThreadPoolExecutor(num_workers()) as executor:
-        list(executor.map(lambda start: engine(pool[start : start + BATCH]), starts))  # type: ignore[operator]
+        list(executor.map(lambda start: classifier.probabilities(pool[start : start + BATCH]), starts))  # type: ignore[attr-defined]
     return time.perf_counter() - started
 
 

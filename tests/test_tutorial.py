@@ -54,7 +54,7 @@ def test_finds_the_commands() -> None:
     commands = [line for block in found for line in block.lines]
     modules = {name for line in commands for name in re.findall(r"python -m landuse\.(\w+)", line)}
     assert commands[0].startswith("make train")
-    assert modules == {"train", "evaluate", "report", "sweep", "export", "predict", "serve"}
+    assert modules == {"train", "evaluate", "report", "sweep", "export", "predict", "map", "serve"}
     assert sum(line.startswith("curl") for line in commands) == 2
     assert sum(bool(block.shown) for block in found) > len(found) / 2
 

@@ -97,8 +97,12 @@ def _show(areas: Sequence[dict[str, Any]]) -> None:
             corrected = ""
             if row["corrected_share"] is not None:
                 low, high = row["low_share"], row["high_share"]
-                corrected = f"  corrected {row['corrected_share']:6.1%} ({low:.1%} to {high:.1%})"
-            log.info("%-24s %6.1f %%%s%s", row["class"][:24], 100 * row["counted_share"], hectares, corrected)
+                corrected = f"  corrected {_percent(row['corrected_share'])} ({_percent(low)} to {_percent(high)})"
+            log.info("%-24s %8s%s%s", row["class"][:24], _percent(row["counted_share"]), hectares, corrected)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def main() -> None:

@@ -138,11 +138,11 @@ class Reader:
         return self.read(rows, columns).valid if self.scene.may_lack_data else None
 
     def _valid(self, values: NDArray[Any], masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        valid: NDArray[np.bool_] = masks.any(axis=0)
+        valid: NDArray[np.bool_] = masks.max(axis=0) > 0
         if values.dtype.kind == "f":
-            valid = np.logical_and(valid, np.isfinite(values).all(axis=2))
+            valid &= np.isfinite(values).all(axis=2)
         if self.scene.palette is not None:
-            valid = np.logical_and(valid, self.scene.palette[values[..., 0], 3] > 0)
+            valid &= self.scene.palette[values[..., 0], 3] > 0
         return valid
 
     def _colours(self, values: NDArray[Any]) -> NDArray[np.uint8]:
