@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -65,7 +66,7 @@ class Part:
         self.chunks, self._num_channels = shard.chunks(grid), num_classes + 1
         self._first = self.chunks[0].number if self.chunks else 0
         self._preview = Preview(grid)
-        self._slot = HEADER.size + max(sum(self._sizes(chunk)) for chunk in grid.chunks)
+        self._slot = HEADER.size + _largest_payload(grid, self._num_channels)
         self.path = folder / f"part-{shard.number}-of-{shard.of}.bin"
         self._lock = threading.Lock()
 
@@ -115,12 +116,6 @@ class Part:
             f"{str(now.get(key))[:200]} now): choose another output=PATH, or remove that folder."
         )
 
-    def _sizes(self, chunk: Chunk) -> tuple[int, int]:
-        """Bytes of the two things that are kept of a chunk."""
-        down, across = self._preview.place(chunk)
-        num_shown = (down.stop - down.start) * (across.stop - across.start)
-        return 4 * chunk.num_windows * self._num_channels, 3 * num_shown
-
     def read(self, file: BinaryIO, chunk: Chunk) -> Answer | None:
         """What is there of a chunk; None: nothing, or nothing whole.
 
@@ -129,8 +124,8 @@ class Part:
         """
         with self._lock:
             file.seek(self._slot * (chunk.number - self._first))
-            content = file.read(HEADER.size + sum(self._sizes(chunk)))
-        payload, (num_bytes, num_shown) = content[HEADER.size :], self._sizes(chunk)
+            content = file.read(HEADER.size + sum(_sizes(self._preview, chunk, self._num_channels)))
+        payload, (num_bytes, num_shown) = content[HEADER.size :], _sizes(self._preview, chunk, self._num_channels)
         if len(payload) != num_bytes + num_shown or HEADER.unpack_from(content) != _header(payload):
             return None
         down, across = self._preview.place(chunk)
@@ -151,6 +146,18 @@ class Part:
             file.seek(self._slot * (chunk.number - self._first))
             while content:  # unbuffered files may take a part only
                 content = content[file.write(content) :]
+
+
+def _sizes(preview: Preview, chunk: Chunk, num_channels: int) -> tuple[int, int]:
+    """Bytes of the two things that are kept of a chunk."""
+    down, across = preview.place(chunk)
+    return 4 * chunk.num_windows * num_channels, 3 * (down.stop - down.start) * (across.stop - across.start)
+
+
+@lru_cache(maxsize=4)  # the same for all parts of a scene, which may have a hundred thousand chunks
+def _largest_payload(grid: Grid, num_channels: int) -> int:
+    preview = Preview(grid)
+    return max(sum(_sizes(preview, chunk, num_channels)) for chunk in grid.chunks)
 
 
 def _header(payload: bytes) -> tuple[bytes, int]:
@@ -180,7 +187,7 @@ class Answers:
         self._grid, self._num_channels = grid, num_classes + 1
         self._where = {chunk.number: (part, file) for part, file in parts for chunk in part.chunks}
         self._row = lru_cache(maxsize=3)(self._read_row)
-        self._first_windows = sorted({chunk.rows.start for chunk in grid.chunks})
+        self._chunks = {start: list(row) for start, row in groupby(grid.chunks, key=lambda chunk: chunk.rows.start)}
 
     def rows(self, windows: slice) -> tuple[FloatArray, FloatArray]:
         """Probabilities (R, N, C) of these rows of windows, and the share of data (R, N) of each.
@@ -188,7 +195,7 @@ class Answers:
         Raises:
             UserError: a part was damaged since it was made.
         """
-        first = [start for start in self._first_windows if start < windows.stop]
+        first = [start for start in self._chunks if start < windows.stop]
         first = first[sum(start <= windows.start for start in first) - 1 :]
         block = np.concatenate([self._row(start) for start in first])[
             windows.start - first[0] : windows.stop - first[0]
@@ -208,10 +215,9 @@ class Answers:
         return picture
 
     def _read_row(self, start: int) -> FloatArray:
-        chunks = [chunk for chunk in self._grid.chunks if chunk.rows.start == start]
         blocks = [
             self._read(chunk).windows.reshape(len(chunk.rows), len(chunk.columns), self._num_channels)
-            for chunk in chunks
+            for chunk in self._chunks[start]
         ]
         return np.concatenate(blocks, axis=1)
 
