@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 from affine import Affine
+from filelock import FileLock
 from rio_cogeo.cogeo import cog_validate
 
 from tests.conftest import Run
@@ -141,7 +144,9 @@ def test_no_georeference(command: Run, model: str, tmp_path: Path) -> None:
     assert table(Path("map"))["field"]["counted_ha"] == ""
     assert (raster(Path("map/classes.tif")) == truth(REGIONS)).all()
     assert command("map", model, f"input={scene}", "output=metres", "map.gsd=2").status == 0
-    assert float(table(Path("metres"))["field"]["counted_ha"]) > 0
+    hectares = float(table(Path("metres"))["field"]["counted_ha"])
+    _, _, _, (names, areas) = pyogrio.raw.read("metres/polygons.gpkg", columns=["class", "area_ha"])
+    assert hectares > 0 and areas[names == "field"].sum() == pytest.approx(hectares)
 
 
 def test_the_areas_are_corrected(command: Run, tmp_path: Path, scene: Path) -> None:
@@ -191,6 +196,20 @@ def test_shards_are_joined_to_what_one_process_makes(command: Run, model: str, t
     assert outputs(Path("parts")) == outputs(Path("whole"))
 
 
+def test_shards_are_the_same_beside_nodata(command: Run, model: str, tmp_path: Path) -> None:
+    """What is read with a chunk differs from shard to shard, and must not matter."""
+    draws = np.random.default_rng(0)
+    pixels = draws.integers(1, 255, (1000, 1800, 3), np.uint8)
+    pixels[500:510, 300:350] = 0
+    place = UTM @ Affine.scale(0.5)  # tiles are resized
+    asked = [model, f"input={write(tmp_path / 'scene.tif', pixels, transform=place, nodata=0)}"]
+    assert command("map", *asked, "output=whole").status == 0
+    for number in range(1, 6):
+        assert command("map", *asked, "output=parts", f"shard={number}/5").status == 0
+    assert command("map", "merge", "output=parts").status == 0
+    assert outputs(Path("parts")) == outputs(Path("whole"))
+
+
 def test_shards_by_hydra_s_multirun(command: Run, model: str, scene: Path) -> None:
     done = command("map", "--multirun", model, f"input={scene}", "output=map", "shard=1/2,2/2")
     assert done.status == 0, done.err
@@ -205,7 +224,8 @@ def test_a_folder_of_scenes(command: Run, model: str, tmp_path: Path) -> None:
     write(place / "a.png", colours(REGIONS[:2]))
     write(place / "north" / "b.tif", colours(REGIONS[:3]))
     (place / "broken.tif").write_bytes(b"II*\0")
-    for _ in range(2):  # the maps inside the folder are no scenes
+    assert command("map", model, f"input={place / 'a.tif'}", f"output={place}/earlier").status == 0
+    for _ in range(2):  # maps inside the folder are no scenes
         done = command("map", model, f"input={place}", f"output={place}/maps")
         assert done.status == 1 and "1 of 4 scenes could not be mapped" in done.err
     found = {str(path.parent.relative_to(place / "maps")) for path in (place / "maps").rglob("classes.tif")}
@@ -236,9 +256,13 @@ def test_what_is_there_is_not_overwritten(command: Run, model: str, scene: Path,
         (["input=scene.tif", "output=map", "shard=1/2", "merge"], "leave one of them out"),
         (["merge", "output=map"], "run the shards first"),
         (["input=scene.tif", "output=map", "map.stride=0"], "map.stride=0"),
+        (["input=scene.tif", "output=map", "map.stride=1.4"], "or whole pixels"),
         (["input=scene.tif", "output=map", "map.stride=17"], "larger than a tile, which has 16 pixels"),
         (["input=scene.tif", "output=map", "map.min_confidence=2"], "between 0 and 1"),
         (["input=scene.tif", "output=map", "map.bands=[4,3,2]"], "has no band 4; it has 3: 1 red, 2 green, 3 blue"),
+        (["input=scene.tif", "output=map", "map.gsd=3"], "measures 2.001 x 2.001 m: leave map.gsd out"),
+        (["input=scene.tif", "output=map", "map.evaluation=none.json"], "map.evaluation=none.json: no such file"),
+        (["input=scene.tif", "output=scene.tif"], "output=scene.tif cannot be made"),
         (["input=scene.tif", "output=map", "map.tile_m=1"], "A tile of 1 m would be 0 x 0 pixels"),
         (["input=scene.tif", "output=map", "map.gsd=-1"], "map.gsd=-1"),
         (["input=scene.tif", "output=map", "map.colours={lake: red}"], "lake"),
@@ -250,6 +274,75 @@ def test_mistakes(command: Run, model: str, scene: Path, asked: list[str], said:
     done = command("map", model, *asked)
     assert done.status == 2 and said in done.err, done.err
     assert len(done.err.splitlines()[-1]) < 600
+
+
+def test_a_damaged_record_of_a_map(command: Run, model: str, scene: Path) -> None:
+    assert command("map", model, f"input={scene}", "output=map", "shard=1/1").status == 0
+    record = Path("map/map-job.json")
+    content = json.loads(record.read_text())
+    for damage in ({"map": {"stride": "x"}}, {"scenes": {"../../elsewhere": "a"}}, {"run": 7}):
+        record.write_text(json.dumps(content | damage))
+        done = command("map", "merge", "output=map")
+        assert done.status == 2 and "map-job.json is damaged" in done.err
+
+
+def test_a_map_is_drawn_by_one_process_at_a_time(command: Run, model: str, scene: Path) -> None:
+    asked = ["map", model, f"input={scene}", "output=map"]
+    assert command(*asked).status == 0
+    before = Path("map/classes.tif").read_bytes()
+    with FileLock("map/parts/map.lock"):
+        done = command(*asked)
+    assert done.status == 2 and "Another process is drawing" in done.err
+    assert Path("map/classes.tif").read_bytes() == before
+
+
+def test_a_failed_first_run_does_not_hold_its_folder(command: Run, model: str, tmp_path: Path) -> None:
+    scene = write(tmp_path / "four.tif", np.ones((4, 40, 40), np.uint8), photometric="MINISBLACK")
+    asked = ["map", model, f"input={scene}", "output=map"]
+    assert "say which these are" in command(*asked).err
+    done = command(*asked, "map.bands=[3,2,1]")
+    assert done.status == 0, done.err
+
+
+def test_small_scenes_are_shared_out(command: Run, model: str, tmp_path: Path) -> None:
+    (tmp_path / "scenes").mkdir()
+    for name in "abcd":
+        write(tmp_path / "scenes" / f"{name}.tif", colours([row[:4] for row in REGIONS[:2]]))
+    done = [command("map", model, "input=scenes", "output=maps", f"shard={number}/2") for number in (1, 2)]
+    assert [ended.err.count("classified") for ended in done] == [2, 2]
+    assert command("map", "merge", "output=maps").status == 0
+
+
+def test_what_a_killed_process_left_is_removed(command: Run, model: str, scene: Path) -> None:
+    asked = ["map", model, f"input={scene}", "output=map"]
+    assert command(*asked).status == 0
+    for name in (".classes.tif.123.tmp", ".confidence.tif.123.tmp.ovr.tmp", ".classes.strips.tif"):
+        Path("map", name).write_bytes(b"half")
+    assert command(*asked).status == 0
+    assert [path.name for path in Path("map").glob(".*") if "lock" not in path.name] == []
+
+
+def test_maps_that_would_lie_in_each_other_are_refused(command: Run, model: str, tmp_path: Path) -> None:
+    for name in ("b", "b/parts"):
+        (tmp_path / "scenes" / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / "scenes" / f"{name}.tif", colours(REGIONS))
+    done = command("map", model, "input=scenes", "output=maps")
+    assert done.status == 2 and "rename that scene" in done.err
+
+
+def test_a_pipe_is_not_waited_for(command: Run, model: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "scene.tif")
+    done = command("map", model, "input=scene.tif", "output=map")
+    assert done.status == 2 and "no regular file" in done.err
+
+
+def test_a_list_on_stdin_is_recorded(command: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [str(write(tmp_path / f"{name}.tif", colours(REGIONS))) for name in "ab"]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=[f"{name}\n".encode() for name in names]))
+    assert command("map", model, "input=-", "output=map", "shard=1/1").status == 0
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=[]))
+    done = command("map", "merge", "output=map")
+    assert done.status == 0 and Path("map/a/classes.tif").is_file() and Path("map/b/classes.tif").is_file(), done.err
 
 
 def test_no_data_at_all(command: Run, model: str, tmp_path: Path) -> None:

@@ -21,6 +21,11 @@ def shown(url: str) -> str:
     return scheme + separator + rest
 
 
+def named(place: str) -> str:
+    """A path as it is, and an address as it may be shown."""
+    return shown(place) if "://" in place else place
+
+
 def without_passwords(value: Any) -> Any:
     """Plain values, with every address in their texts as it may be shown; text for text where nothing is to hide."""
     if isinstance(value, dict):

@@ -37,24 +37,34 @@ def map(config: Config, call: Invocation) -> None:
     logs.to_stderr(config.log)
     require_extra("geo", "rasterio", "pyogrio", "shapely", "onnxruntime")
 
-    from landuse.mapping.classifiers import open_classifier
+    from landuse.mapping.classifiers import Described, open_classifier
+    from landuse.mapping.colours import class_colours
     from landuse.mapping.folders import claim, recorded, scenes_of
     from landuse.mapping.parts import Shard
+    from landuse.mapping.table import find_confusion
 
     output = Path(config.output or "")
     if config.map.merge and not config.input:
-        recorded(output, config, call.overrides)
-    scenes = scenes_of(config.input, output, (os.fsdecode(line) for line in sys.stdin.buffer))
+        scenes = recorded(output, config, call.overrides)
+        validate_map(config)
+    else:
+        scenes = scenes_of(config.input, output, (os.fsdecode(line) for line in sys.stdin.buffer))
     folder = find_exported(config)
-    classifier = open_classifier(folder, config.trainer.device, config.map.batch_size)
-    claim(output, config, folder, [where for _, where in scenes])
+    described = Described(folder)  # what has to be right is found out before anything takes long
+    class_colours(described.model.classes, config.map.colours)
+    find_confusion(config.map.evaluation, described.model, config.map.min_confidence)
+    claim(output, config, folder, scenes)
+    is_merge = config.map.merge
+    classifier = described if is_merge else open_classifier(folder, config.trainer.device, config.map.batch_size)
     shard = Shard(*parse_shard(config.shard))
     problems = []
-    for number, (path, where) in enumerate(scenes, 1):
+    for number, (where, path) in enumerate(scenes.items(), 1):
+        # Small scenes have tiles for some shards alone, which are others from scene to scene.
+        own = Shard((shard.number - 2 + number) % shard.of + 1, shard.of)
         if len(scenes) > 1:
             log.info("scene %d of %d", number, len(scenes))
         try:
-            _map_scene(path, where, classifier, config, shard)
+            _map_scene(path, where, classifier, config, own)
         except UserError as error:
             if len(scenes) == 1:
                 raise
@@ -72,18 +82,14 @@ def _map_scene(path: str, folder: Path, classifier: "Classifier", config: Config
     work = prepare(path, classifier, config.map, folder)
     num_new = 0 if config.map.merge else run_shard(work, shard)
     if shard.of > 1:
-        log.info(
-            "part        %d of %d is there; when all are: python -m landuse.map merge output=%s",
-            shard.number,
-            shard.of,
-            config.output,
-        )
+        whole = f"python -m landuse.map merge output={config.output}"
+        log.info("part        %d of %d is there; when all are: %s", shard.number, shard.of, whole)
         return
     facts = write_map(work)
     seconds = time.perf_counter() - started
     megapixels = work.scene.width * work.scene.height / 1e6
     _show(facts["areas"])
-    if num_new:
+    if num_new == work.scale.grid.num_windows:  # all of it now
         log.info("mapped      %.1f megapixels in %.1f s, %.2f a second", megapixels, seconds, megapixels / seconds)
     log.info("result      %s", folder / "classes.tif")
     log.info("page        %s", folder / "map.html")
@@ -91,18 +97,26 @@ def _map_scene(path: str, folder: Path, classifier: "Classifier", config: Config
 
 def _show(areas: Sequence[dict[str, Any]]) -> None:
     """The classes that occur, largest first."""
+    unit = "ha" if areas[0]["counted_ha"] is not None else "share"
+    is_corrected = areas[0]["corrected_share"] is not None
+    head = "  corrected (95 % interval)" if is_corrected else ""
+    log.info("%-24s %8s %12s%s", "class", "share", f"counted, {unit}" if unit == "ha" else "", head)
     for row in sorted(areas, key=lambda row: -row["pixels"]):
         if row["pixels"]:
-            hectares = "" if row["counted_ha"] is None else f"  {row['counted_ha']:12,.2f} ha"
+            counted = f"{row['counted_ha']:,.2f}" if unit == "ha" else ""
             corrected = ""
             if row["corrected_share"] is not None:
-                low, high = row["low_share"], row["high_share"]
-                corrected = f"  corrected {_percent(row['corrected_share'])} ({_percent(low)} to {_percent(high)})"
-            log.info("%-24s %8s%s%s", row["class"][:24], _percent(row["counted_share"]), hectares, corrected)
+                best, low, high = (_amount(row[f"{key}_{unit}"], unit) for key in ("corrected", "low", "high"))
+                corrected = f"  {best} ({low} to {high})"
+            log.info("%-24s %8s %12s%s", row["class"][:24], _percent(row["counted_share"]), counted, corrected)
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:,.2f}" if unit == "ha" else _percent(value)
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def scene(tmp_path: Path) -> Scene:
 
 @pytest.mark.parametrize("most_px", [1, 20_000, 10**9])
 def test_each_chunk_gets_its_pixels(scene: Scene, monkeypatch: pytest.MonkeyPatch, most_px: int) -> None:
-    monkeypatch.setattr(bands, "BAND_PX", most_px)
+    monkeypatch.setattr(bands, "BAND_BYTES", 3 * most_px)
     monkeypatch.setattr(bands, "AHEAD", 10_000)
     wanted = [chunk for chunk in GRID.chunks if chunk.number != 5]
     tasks = Tasks(scene, GRID, wanted, num_takers=1)
@@ -37,6 +37,7 @@ def test_each_chunk_gets_its_pixels(scene: Scene, monkeypatch: pytest.MonkeyPatc
         rows, columns = GRID.pixels_of(task.chunk)
         assert (task.pixels.colours == PICTURE[rows, columns]).all()
         valid = PICTURE[rows, columns].any(axis=2)
+        assert (task.pixels.valid is None) == valid.all()  # whatever was read beside it
         assert (valid if task.pixels.valid is None else task.pixels.valid == valid).all()
         seen.append(task.chunk.number)
     assert sorted(seen) == [chunk.number for chunk in wanted]
@@ -52,9 +53,15 @@ def test_no_row_is_read_twice(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Reader, "read", spy)
     with scene.opened() as reader:
-        for _ in bands.read_bands(reader, bands.bands(GRID, GRID.chunks)):
+        for _ in bands.read_bands(reader, bands.bands(GRID, GRID.chunks, 3)):
             pass
     assert rows == list(range(300))
+
+
+def test_large_chunks_wait_in_smaller_numbers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = max(np.prod([part.stop - part.start for part in GRID.pixels_of(chunk)]) for chunk in GRID.chunks)
+    monkeypatch.setattr(bands, "AHEAD_BYTES", 3 * int(largest) * 2)
+    assert Tasks(scene, GRID, GRID.chunks, num_takers=1)._queue.maxsize == 2
 
 
 def test_reading_ends_when_nobody_waits(scene: Scene) -> None:

@@ -150,6 +150,36 @@ def test_a_coordinate_system_is_given(tmp_path: Path) -> None:
         describe(str(write(tmp_path / "other.tif", PICTURE)), Asked(crs="EPSG:4326"))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_what_lies_beside_a_file_is_read(tmp_path: Path, suffix: str) -> None:
+    """A world file, and GDAL's own of the coordinate system and of a mask."""
+    path = write(tmp_path / f"scene{suffix}", PICTURE, transform=None, crs=None)
+    (tmp_path / f"scene.{'pgw' if suffix == '.png' else 'tfw'}").write_text("2\n0\n0\n-2\n500001\n4999999\n")
+    wkt = rasterio.crs.CRS.from_epsg(32633).to_wkt().replace('"', "&quot;")
+    (tmp_path / f"scene{suffix}.aux.xml").write_text(f"<PAMDataset><SRS>{wkt}</SRS></PAMDataset>")
+    mask = np.full((40, 50), 255, np.uint8)
+    mask[:7] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        file.write_mask(mask)
+    assert Path(f"{path}.msk").is_file()
+    scene = describe(str(path), Asked())
+    assert scene.transform == tuple(UTM)[:6] and scene.crs == rasterio.crs.CRS.from_epsg(32633)
+    valid = read(scene).valid
+    assert valid is not None and not valid[:7].any() and valid[7:].all()
+
+
+def test_pixels_without_an_extent(tmp_path: Path) -> None:
+    path = write(tmp_path / "scene.tif", PICTURE, transform=Affine(1, 1, 0, 1, 1, 0))
+    with pytest.raises(UserError, match="without an extent"):
+        describe(str(path), Asked())
+
+
+def test_a_system_without_a_place_on_the_earth(tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+    scene = describe(str(write(tmp_path / "scene.tif", PICTURE, crs=local)), Asked())
+    assert scene.crs is not None and scene.ground is None
+
+
 def test_control_points_alone(tmp_path: Path) -> None:
     points = [GroundControlPoint(row, column, column, -row) for row in (0, 39) for column in (0, 49)]
     path = write(tmp_path / "scene.tif", PICTURE, transform=None, crs=None)

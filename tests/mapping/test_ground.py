@@ -17,7 +17,7 @@ def ground(crs: str, transform: Affine, width: int = 1000, height: int = 1000) -
 
 
 def area(place: Ground, row: int = 500) -> float:
-    return place.block_area(slice(row - 1, row + 1), slice(499, 501))
+    return float(place.pixel_areas(np.array([500.0]), np.array([float(row)]))[0])
 
 
 def test_utm_counts_its_own_metres() -> None:
@@ -58,7 +58,7 @@ def test_web_mercator_is_no_measure_of_metres() -> None:
 def test_areas_of_a_whole_sphere_zone() -> None:
     """All of a strip from the equator to 10 degrees: the sum over blocks is the area on the ellipsoid."""
     place = ground("EPSG:4326", Affine(0.01, 0, 0, 0, -0.01, 10), 100, 1000)
-    total = sum(place.block_area(slice(r, r + 10), slice(0, 100)) * 1000 for r in range(0, 1000, 10))
+    total = sum(float(place.pixel_areas(np.array([50.0]), np.array([r + 5.0]))[0]) * 1000 for r in range(0, 1000, 10))
     eccentricity = math.sqrt(0.00669437999014)
     sine = math.sin(math.radians(10))
     zone = 6_356_752.3142**2 * math.radians(1) / 2 * (  # Snyder, Map Projections, 1987, 3-12
@@ -78,6 +78,28 @@ def test_no_place_on_the_ground() -> None:
         ground("EPSG:32633", Affine(1e12, 0, 1e30, 0, -1e12, 1e30)).pixel_size()
 
 
-def test_corners() -> None:
-    corners = ground("EPSG:4326", Affine(0.001, 0, 10, 0, -0.001, 50), 1000, 500).corners()
-    assert np.array(corners) == pytest.approx(np.array([(10, 50), (11, 50), (11, 49.5), (10, 49.5)]))
+def test_the_pole_is_no_edge() -> None:
+    place = ground("EPSG:3031", Affine(100, 0, -50_000, 0, -100, 50_000))
+    # True to scale at 71 degrees south; at the pole its scale is 0.9728 (Snyder, 1987, 21-35).
+    assert place.pixel_size() == pytest.approx((102.8, 102.8), rel=1e-3)
+    assert not place.is_planar and area(place) == pytest.approx(102.8**2, rel=2e-3)
+
+
+def test_a_projection_that_is_true_in_the_middle_alone_is_not_planar() -> None:
+    place = ground("EPSG:3857", Affine(4000, 0, -2_000_000, 0, -4000, 2_000_000))  # 18 degrees to either side
+    assert area(place, 500) == pytest.approx(4000**2, rel=1e-2)
+    assert not place.is_planar and area(place, 5) < 0.92 * area(place, 500)
+
+
+def test_where_there_is_no_ground_there_is_no_area() -> None:
+    """The earth from above, with space in the corners."""
+    place = ground("+proj=ortho +lat_0=0 +lon_0=0", Affine(14_000, 0, -7_000_000, 0, -14_000, 7_000_000))
+    areas = place.pixel_areas(np.array([5.0, 500.0]), np.array([5.0, 500.0]))
+    assert areas[0] == 0 and areas[1] == pytest.approx(14_000**2, rel=1e-2)
+
+
+def test_blocks_are_reckoned_by_their_middles() -> None:
+    place = ground("EPSG:4326", Affine(1e-3, 0, 10, 0, -1e-3, 50), 600, 1200)
+    areas = place.block_areas()
+    assert areas.shape == (3, 2)
+    assert areas[2, 1] == pytest.approx(float(place.pixel_areas(np.array([556.0]), np.array([1112.0]))[0]))

@@ -105,6 +105,34 @@ def test_a_whole_set_is_preferred_to_a_begun_one(tmp_path: Path) -> None:
         assert (answers.rows(slice(0, 3))[0] == EVERYTHING[:3, :, :-1]).all()
 
 
+def test_whole_parts_are_preferred_to_more_of_them(tmp_path: Path) -> None:
+    """Two shards that were interrupted, and then one process that did it all."""
+    make(tmp_path, Shard(1, 2), most=1)
+    make(tmp_path, Shard(2, 2), most=1)
+    with pytest.raises(UserError, match="is not complete"), joined(tmp_path, GRID, CLASSES, WHAT):
+        pass
+    make(tmp_path, Shard())
+    with joined(tmp_path, GRID, CLASSES, WHAT) as answers:
+        assert (answers.rows(slice(0, 3))[0] == EVERYTHING[:3, :, :-1]).all()
+
+
+def test_answers_of_nobody_knows_what_are_not_joined(tmp_path: Path) -> None:
+    part = make(tmp_path, Shard())
+    part.path.with_suffix(".json").unlink()
+    with pytest.raises(UserError, match="is damaged"), joined(tmp_path, GRID, CLASSES, WHAT):
+        pass
+    with part.opened(WHAT) as opened:
+        assert len(opened.pending()) == len(GRID.chunks)
+
+
+def test_a_part_is_completed_on_the_device_that_began_it(tmp_path: Path) -> None:
+    part = make(tmp_path, Shard(), most=1)
+    part.require_device("cuda")
+    part.require_device("cuda")
+    with pytest.raises(UserError, match="begun on cuda and would be completed on cpu.*trainer.device=cuda"):
+        part.require_device("cpu")
+
+
 def test_a_damaged_description(tmp_path: Path) -> None:
     part = make(tmp_path, Shard())
     part.path.with_suffix(".json").write_text("{")

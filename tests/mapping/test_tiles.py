@@ -61,6 +61,13 @@ def test_shares_of_data() -> None:
     assert shares_of_data(grid, grid.chunks[0], None).tolist() == [[1, 1], [1, 1]]
 
 
+def test_a_single_pixel_without_data_is_not_lost_to_rounding() -> None:
+    grid = Grid(Axis(8192, 8192, 8192), Axis(8192, 8192, 8192))
+    valid = np.ones((8192, 8192), bool)
+    valid[5, 5] = False
+    assert 0.999 < shares_of_data(grid, grid.chunks[0], valid)[0, 0] < 1
+
+
 def test_overlapping_windows_are_resized_together() -> None:
     """Inside they are what each is by itself; along their edges their neighbourhood is known."""
     pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)

@@ -113,12 +113,11 @@ def test_tiles_wait_while_the_queue_is_full(exported: Path) -> None:
 
 
 def test_tile_is_that_of_the_training_images_where_it_is_known() -> None:
-    def told(source: object) -> int:
-        return tile_of(SimpleNamespace(info={"source": source}, image_size=64))  # type: ignore[arg-type]
+    def told(tile_size: int | None) -> int:
+        return tile_of(SimpleNamespace(tile_size=tile_size, image_size=64))  # type: ignore[arg-type]
 
-    assert told({"tile_size": 256}) == 256
-    for source in ({}, None, [], {"tile_size": 7}, {"tile_size": 4097}, {"tile_size": "256"}, {"tile_size": True}):
-        assert told(source) == 64
+    assert told(256) == 256
+    assert [told(unusable) for unusable in (None, 7, 4097)] == [64, 64, 64]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged files

@@ -11,7 +11,7 @@ from landuse.config.validate_service import VARIANTS
 from landuse.errors import UserError
 
 LARGEST_STRIDE = 1_000_000  # pixels
-LARGEST_METRES = 1_000_000.0
+LEAST_METRES, LARGEST_METRES = 0.0001, 1_000_000.0
 MOST_SHARDS = 100_000
 
 
@@ -54,14 +54,14 @@ def _whole(config: Config) -> Iterator[str]:
 
 
 def _map(asked: MapConfig) -> Iterator[str]:
-    if not 0 < asked.stride <= LARGEST_STRIDE:
-        yield f"map.stride={asked.stride}: must be a share of a tile, such as 0.5, or pixels of the scene."
+    if not 0 < asked.stride <= LARGEST_STRIDE or (asked.stride > 1 and not asked.stride.is_integer()):
+        yield f"map.stride={asked.stride}: must be a share of a tile up to 1, such as 0.5, or whole pixels."
     if not 0 <= asked.min_confidence <= 1:
         yield f"map.min_confidence={asked.min_confidence}: is a probability between 0 and 1, such as 0.6."
     for name in ("gsd", "tile_m"):
         value = getattr(asked, name)
-        if value is not None and not 0 < value <= LARGEST_METRES:
-            yield f"map.{name}={value}: must be metres above 0."
+        if value is not None and not LEAST_METRES <= value <= LARGEST_METRES:
+            yield f"map.{name}={value}: must lie between {LEAST_METRES} and {LARGEST_METRES:,.0f} metres."
     if asked.value_range is not None and not (
         len(asked.value_range) == 2 and asked.value_range[0] < asked.value_range[1]
     ):

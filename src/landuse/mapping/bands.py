@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from landuse.mapping.plan import Chunk, Grid
 from landuse.mapping.scene import Pixels, Reader, Scene
 
-BAND_PX = 32 * 2**20  # at most, where a single chunk is not larger: 96 MiB
-AHEAD = 16  # chunks that wait for whoever answers them
+BAND_BYTES = 96 * 2**20  # at most, where a single chunk is not larger
+AHEAD, AHEAD_BYTES = 16, 96 * 2**20  # chunks that wait for whoever answers them, of so many bytes at most
 LOOK_S = 0.1  # between looks at whether anybody still waits
 
 
@@ -38,13 +38,17 @@ class Task(NamedTuple):
     pixels: Pixels
 
 
-def bands(grid: Grid, chunks: Sequence[Chunk]) -> list[Band]:
-    """The bands of these chunks in the order of reading: where a scene is too wide for one, strip after strip."""
+def bands(grid: Grid, chunks: Sequence[Chunk], pixel_bytes: int) -> list[Band]:
+    """The bands of these chunks in the order of reading: where a scene is too wide for one, strip after strip.
+
+    Args:
+        pixel_bytes: of the scene's bands that are read.
+    """
     found = []
     for _, row in groupby(chunks, key=lambda chunk: chunk.rows.start):
         members: list[Chunk] = []
         for chunk in row:
-            if members and _band(grid, [*members, chunk])[1] > BAND_PX:
+            if members and _band(grid, [*members, chunk])[1] * pixel_bytes > BAND_BYTES:
                 found.append(_band(grid, members)[0])
                 members = []
             members.append(chunk)
@@ -113,8 +117,10 @@ class Tasks:
         Args:
             num_takers: threads that call :meth:`take`.
         """
-        self._scene, self._grid, self._bands, self._num_takers = scene, grid, bands(grid, chunks), num_takers
-        self._queue: queue.Queue[Task | None] = queue.Queue(AHEAD)
+        self._scene, self._grid, self._num_takers = scene, grid, num_takers
+        self._bands = bands(grid, chunks, scene.pixel_bytes)
+        largest = max((_band(grid, [chunk])[1] for chunk in chunks), default=1)
+        self._queue: queue.Queue[Task | None] = queue.Queue(max(1, min(AHEAD, AHEAD_BYTES // (3 * largest))))
         self.is_closed = threading.Event()
 
     def read(self) -> None:
@@ -151,4 +157,6 @@ def _part(pixels: Pixels, band: Band, rows: slice, columns: slice) -> Pixels:
     down = slice(rows.start - band.rows.start, rows.stop - band.rows.start)
     across = slice(columns.start - band.columns.start, columns.stop - band.columns.start)
     valid = None if pixels.valid is None else pixels.valid[down, across]
+    if valid is not None and valid.all():  # as if it had been read by itself: what is read beside it must not matter
+        valid = None
     return Pixels(pixels.colours[down, across], valid)

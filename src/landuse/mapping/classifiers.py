@@ -10,6 +10,30 @@ from landuse.serving.artifact import ServedModel, read_served
 from landuse.serving.engine import Engine
 
 
+class Described:
+    """A model whose answers are all there already."""
+
+    device = "cpu"
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Args:
+            folder: an exported folder.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        self.model, _ = read_served(folder)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Not here.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(f"{len(images)} windows were asked about that should be there already")
+
+
 class OnnxClassifier:
     """The graph in onnxruntime; each call computes in its caller's thread."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.addresses import shown
+from landuse.addresses import named
 from landuse.errors import UserError
 from landuse.mapping.scene import Scene, explained, opened
 
@@ -36,20 +36,27 @@ def describe(path: str, asked: Asked) -> Scene:
     Raises:
         UserError: it cannot be read, or needs a decision that only the user can take; says which.
     """
-    address = path if "://" in path else str(Path(path).absolute())
-    with opened(path, address) as dataset:
-        bands = _choose_bands(path, dataset, asked.bands)
-        dtype = _dtype(path, dataset, bands)
-        palette = _palette(dataset, bands)
-        may_lack_data = _may_lack_data(dataset, bands, dtype, palette)
-        value_range, rule = _choose_range(path, dataset, bands, dtype, asked, may_lack_data)
-        crs, transform = _georeference(path, dataset, asked.crs)
-        return Scene(
-            path=path, address=address, width=dataset.width, height=dataset.height, crs=crs, transform=transform,
-            bands=bands, band_names=tuple(_band_name(dataset, band) for band in bands), dtype=dtype,
-            value_range=value_range, range_rule=rule, may_lack_data=may_lack_data, nodata=dataset.nodata,
-            palette=palette,
-        )  # fmt: skip
+    is_local = "://" not in path
+    if is_local and Path(path).exists() and not Path(path).is_file():
+        raise UserError(f"{path} is no regular file: name an image.")  # a pipe would be waited for
+    address = str(Path(path).absolute()) if is_local else path
+    with opened(path, address) as dataset, explained(path, ""):
+        return _described(path, address, dataset, asked)
+
+
+def _described(path: str, address: str, dataset: "DatasetReader", asked: Asked) -> Scene:
+    bands = _choose_bands(path, dataset, asked.bands)
+    dtype = _dtype(path, dataset, bands)
+    palette = _palette(dataset, bands)
+    may_lack_data = _may_lack_data(dataset, bands, dtype, palette)
+    value_range, rule = _choose_range(path, dataset, bands, dtype, asked, may_lack_data)
+    crs, transform = _georeference(path, dataset, asked.crs)
+    return Scene(
+        path=path, address=address, width=dataset.width, height=dataset.height, crs=crs, transform=transform,
+        bands=bands, band_names=tuple(_band_name(dataset, band) for band in bands), files=tuple(dataset.files),
+        dtype=dtype, value_range=value_range, range_rule=rule, may_lack_data=may_lack_data, nodata=dataset.nodata,
+        palette=palette,
+    )  # fmt: skip
 
 
 def _band_name(dataset: "DatasetReader", band: int) -> str:
@@ -71,7 +78,7 @@ def _choose_bands(path: str, dataset: "DatasetReader", asked: Sequence[str]) -> 
         if dataset.count == 1 or (dataset.count == 2 and "alpha" in names[1]):
             return (1,)
         raise UserError(
-            f"{shown(path)} has {dataset.count} bands ({listing}) that are not marked as red, green and blue: say "
+            f"{named(path)} has {dataset.count} bands ({listing}) that are not marked as red, green and blue: say "
             "which these are, by number or name, such as map.bands=[4,3,2]."
         )
     if len(asked) not in (1, 3):
@@ -79,7 +86,7 @@ def _choose_bands(path: str, dataset: "DatasetReader", asked: Sequence[str]) -> 
     found = tuple(int(word) if word.isdecimal() else _first(names, word.strip().casefold()) for word in map(str, asked))
     for word, band in zip(asked, found, strict=True):
         if not 1 <= band <= dataset.count:
-            raise UserError(f"map.bands: {shown(path)} has no band {word}; it has {dataset.count}: {listing}.")
+            raise UserError(f"map.bands: {named(path)} has no band {word}; it has {dataset.count}: {listing}.")
     return found
 
 
@@ -92,7 +99,7 @@ def _dtype(path: str, dataset: "DatasetReader", bands: Sequence[int]) -> str:
     kinds = {dataset.dtypes[band - 1] for band in bands}
     if len(kinds) > 1 or np.dtype(next(iter(kinds))).kind not in "uif":
         raise UserError(
-            f"{shown(path)} has bands of {' and '.join(sorted(kinds))}: convert it to one real kind of number."
+            f"{named(path)} has bands of {' and '.join(sorted(kinds))}: convert it to one real kind of number."
         )
     return str(kinds.pop())
 
@@ -130,12 +137,11 @@ def _choose_range(
         return _pair(asked.model_range), "the range of the model's images"
     step = max(1.0, dataset.width / SAMPLE_PX, dataset.height / SAMPLE_PX)
     shape = (len(bands), math.ceil(dataset.height / step), math.ceil(dataset.width / step))
-    with explained(path, ""):
-        values = dataset.read(list(bands), out_shape=shape)
-        masks = dataset.read_masks(list(bands), out_shape=shape) if may_lack_data else np.full(shape, 255, np.uint8)
+    values = dataset.read(list(bands), out_shape=shape)
+    masks = dataset.read_masks(list(bands), out_shape=shape) if may_lack_data else np.full(shape, 255, np.uint8)
     sample = values[(masks > 0) & np.isfinite(values)]
     if not sample.size:
-        raise UserError(f"{shown(path)} holds no data: all of its pixels are nodata, so there is nothing to map.")
+        raise UserError(f"{named(path)} holds no data: all of its pixels are nodata, so there is nothing to map.")
     low, high = (float(value) for value in np.percentile(sample, PERCENTILES))
     rule = f"percentiles {PERCENTILES[0]:g} and {PERCENTILES[1]:g} of the scene"
     return (low, high if high > low else low + 1), rule
@@ -154,8 +160,13 @@ def _georeference(
     has_transform = not dataset.transform.is_identity
     if not has_transform and (dataset.gcps[0] or dataset.rpcs):
         raise UserError(
-            f"{shown(path)} is placed on the ground by control points or a sensor model alone, not on a regular grid: "
+            f"{named(path)} is placed on the ground by control points or a sensor model alone, not on a regular grid: "
             "bring it onto one first, for example with gdalwarp -t_srs EPSG:4326."
+        )
+    if not math.isfinite(dataset.transform.determinant) or dataset.transform.determinant == 0:
+        raise UserError(
+            f"{named(path)} has pixels without an extent on the ground (its transform is "
+            f"{tuple(dataset.transform)[:6]}): mend its georeference."
         )
     crs = dataset.crs or None
     if asked is not None:
@@ -164,6 +175,11 @@ def _georeference(
         except CRSError as error:
             raise UserError(f"map.crs={asked}: PROJ knows no such coordinate system, such as EPSG:32633.") from error
         if crs is not None and crs != given:
-            raise UserError(f"map.crs={asked}, but {shown(path)} is in {crs.to_string()[:100]}: leave map.crs out.")
+            raise UserError(f"map.crs={asked}, but {named(path)} is in {crs.to_string()[:100]}: leave map.crs out.")
+        if not has_transform:
+            raise UserError(
+                f"map.crs={asked}, but {named(path)} has no place in it (no transform): leave map.crs out, and give "
+                "map.gsd=METRES for areas."
+            )
         crs = given
     return (crs, tuple(dataset.transform)[:6]) if has_transform else (None, None)

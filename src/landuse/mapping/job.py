@@ -2,22 +2,27 @@
 
 import hashlib
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from landuse import progress
-from landuse.addresses import shown
+from landuse.addresses import named
 from landuse.config.schema import MapConfig
 from landuse.data.workers import num_workers
 from landuse.mapping.classify import Classifier, classify
 from landuse.mapping.describe import Asked, describe
+from landuse.mapping.folders import PARTS
+from landuse.mapping.ground import BLOCK
 from landuse.mapping.parts import OpenPart, Part, Shard
 from landuse.mapping.plan import Chunk
 from landuse.mapping.scale import Scale, plan
@@ -25,8 +30,7 @@ from landuse.mapping.scene import Scene
 
 log = logging.getLogger(__name__)
 
-PARTS = "parts"  # the folder of what was answered, in that of the map
-PROBE_BYTES = 2**20  # of a file's start and end, which tell scenes apart
+NO_CONTENT = (".xml", ".ovr")  # of files beside a scene: statistics and overviews, which GIS add
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,19 @@ class Work:
         """The folder of what was answered."""
         return self.folder / PARTS
 
+    @cached_property
+    def block_areas(self) -> NDArray[np.float64] | None:
+        """Square metres of a pixel of each block, as :meth:`landuse.mapping.ground.Ground.block_areas`.
+
+        Of a scene that has no place on the ground they follow from ``map.gsd``; None: nobody knows.
+        """
+        scene, pixel_size = self.scene, self.scale.pixel_size
+        if scene.ground is not None:
+            return scene.ground.block_areas()
+        if pixel_size is None:
+            return None
+        return np.full((-(-scene.height // BLOCK), -(-scene.width // BLOCK)), pixel_size[0] * pixel_size[1])
+
     def description(self) -> dict[str, Any]:
         """What answers depend on: parts are joined, and gone on with, only where all of it is the same."""
         scene, grid, model = self.scene, self.scale.grid, self.classifier.model
@@ -65,7 +82,6 @@ class Work:
             "stride": [grid.rows.stride, grid.columns.stride],
             "symmetries": self.asked.symmetries,
             "batch_size": self.asked.batch_size,
-            "device": self.classifier.device.partition(":")[0],
         }
 
 
@@ -93,7 +109,11 @@ def run_shard(work: Work, shard: Shard) -> int:
     part = Part(work.parts, shard, grid, len(work.classifier.model.classes))
     with part.opened(work.description()) as opened:
         pending = opened.pending()
+        if pending:
+            part.require_device(work.classifier.device.partition(":")[0])
         num_done = sum(chunk.num_windows for chunk in part.chunks) - (left := sum(c.num_windows for c in pending))
+        if not part.chunks:
+            log.info("the scene has too few tiles for each shard: there are none for this one")
         if num_done and pending:
             log.info("going on    %s of %s tiles are there already", f"{num_done:,}", f"{num_done + left:,}")
         if pending:
@@ -121,7 +141,7 @@ def _say(work: Work) -> None:
         scene.crs.to_string()[:80] if scene.crs is not None else "no coordinate system"
     )  # fmt: skip
     log.info(
-        "scene       %s: %s x %s pixels%s, %s", shown(scene.path), f"{scene.width:,}", f"{scene.height:,}", size, place
+        "scene       %s: %s x %s pixels%s, %s", named(scene.path), f"{scene.width:,}", f"{scene.height:,}", size, place
     )
     log.info("colours     bands %s, %s", " ".join(map(str, scene.bands)), scene.range_rule)
     log.info(
@@ -133,16 +153,15 @@ def _say(work: Work) -> None:
 
 
 def _identity(scene: Scene) -> str:
-    """What tells a scene from others of its size, wherever the file lies; of addresses, these themselves."""
+    """What tells a scene from others, and from what it was before: size and time of all files that it consists of.
+
+    Of addresses these themselves. Files that are copied to other machines keep their time with ``cp -p``.
+    """
     if "://" in scene.path:
-        return shown(scene.path)
-    digest = hashlib.sha256()
-    with Path(scene.path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest.update(f"{size}:".encode() + file.read(PROBE_BYTES))
-        file.seek(max(0, size - PROBE_BYTES))
-        digest.update(file.read(PROBE_BYTES))
-    return digest.hexdigest()
+        return named(scene.path)
+    states = [Path(name).stat() for name in scene.files if not name.lower().endswith(NO_CONTENT)]
+    text = "".join(f"{state.st_size}:{state.st_mtime_ns};" for state in states)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.addresses import shown
+from landuse.addresses import named
+from landuse.errors import UserError
 from landuse.files import write_json
 from landuse.mapping.colours import UNCLASSIFIED as GREY
 from landuse.mapping.colours import class_colours
@@ -25,14 +26,29 @@ from landuse.mapping.table import area_rows, find_confusion, write_csv
 
 log = logging.getLogger(__name__)
 
+WRITTEN = ("classes", "confidence", "polygons", "areas", "map")  # names without suffix; temporary ones begin with a dot
+
 
 def write_map(work: Work) -> dict[str, Any]:
     """Write the map of a scene whose windows have all been answered; returns the content of map.json.
 
     Raises:
-        UserError: parts are missing, the scene cannot be read any more, or nothing in it holds data.
+        UserError: parts are missing, the scene cannot be read any more, nothing in it holds data, or another process
+            is drawing the same map.
         OSError: the outputs cannot be written.
     """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(work.parts / "map.lock", timeout=0):
+            for left in (left for name in WRITTEN for left in work.folder.glob(f".{name}.*")):
+                left.unlink()  # by a process that was killed
+            return _write_map(work)
+    except Timeout as error:
+        raise UserError(f"Another process is drawing the map in {work.folder}: let it end.") from error
+
+
+def _write_map(work: Work) -> dict[str, Any]:
     started = time.perf_counter()
     model, asked, folder = work.classifier.model, work.asked, work.folder
     values = values_for(len(model.classes))
@@ -57,11 +73,9 @@ def _rasters(work: Work, values: Values, colours: list[str]) -> tuple[Counts, ND
     """Write both; what was counted, and the preview of the scene."""
     scene, grid, classes = work.scene, work.scale.grid, work.classifier.model.classes
     palette = {value: _rgb(colour) for value, colour in enumerate(colours)} | {values.unclassified: _rgb(GREY)}
-    pixel_size = work.scale.pixel_size
-    pixel_area = None if pixel_size is None else pixel_size[0] * pixel_size[1]
     with joined(work.parts, grid, len(classes), work.description()) as answers, scene.opened() as reader:
         made = strips(reader, grid, answers, values, work.asked.min_confidence)
-        counts = write_rasters(scene, made, values, classes, palette, work.folder, pixel_area)
+        counts = write_rasters(scene, made, values, classes, palette, work.folder, work.block_areas)
         return counts, answers.preview()
 
 
@@ -80,7 +94,7 @@ def _facts(
         "format_version": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "scene": {
-            "path": shown(scene.path),
+            "path": named(scene.path),
             "width": scene.width,
             "height": scene.height,
             "crs": None if scene.crs is None else scene.crs.to_wkt(),
@@ -127,11 +141,19 @@ def _facts(
 def _polygons(work: Work, facts: dict[str, Any]) -> None:
     asked, folder = work.asked, work.folder
     for suffix in ("gpkg", "geojson"):  # of an earlier map, drawn in another way
-        if suffix != asked.polygons:
-            (folder / f"polygons.{suffix}").unlink(missing_ok=True)
+        if suffix != asked.polygons and (folder / f"polygons.{suffix}").exists():
+            (folder / f"polygons.{suffix}").unlink()
+            log.info("removed     polygons.%s of the map before", suffix)
     if asked.polygons != "off":
         path = folder / f"polygons.{asked.polygons}"
-        num = write_polygons(folder / "classes.tif", folder / "confidence.tif", facts, work.scene.ground, path)
+        try:
+            num = write_polygons(folder / "classes.tif", folder / "confidence.tif", facts, work.block_areas, path)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise UserError(  # SQLite's words say no more than that it could not
+                f"{path}: {error}: make room or allow writing there, or choose another folder with output=PATH."
+            ) from error
         log.info("polygons    %s", f"{num:,}")
 
 

@@ -35,8 +35,8 @@ EXPLANATION = (
 )
 INTERVALS = (
     "The interval is where the true area is to be expected with 95 % confidence, as far as the images on which the "
-    "mistakes were counted are like those of this scene. Where it lies far from what was counted, trust the map of "
-    "that class less."
+    "mistakes were counted are like those of this scene, and as each tile shows one class: along borders tiles show "
+    "two, of which it knows nothing. Where it lies far from what was counted, trust the map of that class less."
 )
 UNCORRECTED = (
     "Areas are counted from the pixels of the map. They hold the model's mistakes and are not corrected for them."

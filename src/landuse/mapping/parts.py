@@ -14,7 +14,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -24,8 +24,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from landuse.config.validate_map import MOST_SHARDS
 from landuse.errors import UserError
-from landuse.files import read_text, write_json
+from landuse.files import read_text, replacing, write_json
 from landuse.mapping.plan import Chunk, Grid
 from landuse.mapping.preview import Preview
 
@@ -82,15 +83,32 @@ class Part:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path.with_suffix(".lock"), timeout=0):
-                self.require(description)
                 if not self.path.with_suffix(".json").exists():
+                    self.path.unlink(missing_ok=True)  # answers of which nobody knows what they are of
                     write_json(self.path.with_suffix(".json"), description)
+                self.require(description)
                 with self.path.open("r+b" if self.path.exists() else "w+b", buffering=0) as file:
                     yield OpenPart(self, file)
         except Timeout as error:
             raise UserError(
                 f"Another process is at {self.path}: let it end, or give each its own shard=i/n."
             ) from error
+
+    def require_device(self, device: str) -> None:
+        """Make sure that a part is completed where it was begun: other arithmetic differs in the last digits.
+
+        Raises:
+            UserError: it was begun on another kind of device.
+        """
+        path = self.path.with_suffix(".device")
+        if not path.exists():
+            with replacing(path) as temporary:
+                temporary.write_text(device, encoding="utf-8", newline="\n")
+        elif (begun := path.read_text(encoding="utf-8", errors="replace").strip()[:20]) != device:
+            raise UserError(
+                f"{self.path} was begun on {begun} and would be completed on {device}, which computes a little "
+                f"differently: give trainer.device={begun}, or remove that file."
+            )
 
     def require(self, description: dict[str, Any]) -> None:
         """Make sure that what is there is of this scene, model and plan.
@@ -99,10 +117,10 @@ class Part:
             UserError: it is not; names what differs.
         """
         path = self.path.with_suffix(".json")
-        if not path.exists():
-            return
         try:
             found = json.loads(read_text(path, LARGEST_DESCRIPTION))
+            if not isinstance(found, dict):
+                raise ValueError("it is no description")
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"{path} is damaged ({error}): remove {self.path.parent}, and map the scene again."
@@ -235,36 +253,42 @@ def joined(folder: Path, grid: Grid, num_classes: int, description: dict[str, An
     Raises:
         UserError: parts are missing, incomplete, or of another scene, model or plan; says which.
     """
-    of = _num_parts(folder)
-    parts = [Part(folder, Shard(number, of), grid, num_classes) for number in range(1, of + 1)]
-    missing = [part.path.name for part in parts if part.chunks and not part.path.is_file()]
-    if missing:
-        raise UserError(f"{folder} lacks {', '.join(missing[:5])}: run the other shards before they are joined.")
-    pairs: list[tuple[Part, BinaryIO]] = []
-    try:
-        for part in parts:
-            if part.chunks:
+    problems: dict[int, str] = {}
+    for of, num_found in sorted(_kinds(folder).items(), key=lambda kind: kind[1] / kind[0], reverse=True):
+        parts = [Part(folder, Shard(number, of), grid, num_classes) for number in range(1, of + 1)]
+        parts = [part for part in parts if part.chunks]
+        with ExitStack() as stack:
+            pairs = [(part, stack.enter_context(part.path.open("rb"))) for part in parts if part.path.is_file()]
+            for part, _ in pairs:
                 part.require(description)
-                pairs.append((part, part.path.open("rb")))
-                left = sum(part.read(pairs[-1][1], chunk) is None for chunk in part.chunks)
-                if left:
-                    raise UserError(
-                        f"{part.path} is not complete ({left} of {len(part.chunks)} chunks are missing): run that "
-                        "shard again, it goes on where it ended."
-                    )
-        yield Answers(grid, pairs, num_classes)
-    finally:
-        for _, file in pairs:
-            file.close()
+            problem = _problem(parts, pairs)
+            if problem is None:
+                yield Answers(grid, pairs, num_classes)
+                return
+        problems[num_found] = problem
+    raise UserError(f"{folder}: {next(iter(problems.values()), 'holds no parts of a map, run the shards first')}.")
 
 
-def _num_parts(folder: Path) -> int:
-    """Of how many parts the map in this folder is made; where several kinds are there, the one of most files."""
+def _kinds(folder: Path) -> dict[int, int]:
+    """Into how many parts a map was divided -> how many of these are there."""
     counts: dict[int, int] = {}
     for path in folder.glob("part-*-of-*.bin"):
         number = path.stem.rpartition("-")[2]
-        if number.isdecimal():
+        if number.isdecimal() and 1 <= int(number) <= MOST_SHARDS:
             counts[int(number)] = counts.get(int(number), 0) + 1
-    if not counts:
-        raise UserError(f"{folder} holds no parts of a map: run the shards first, with the same output=PATH.")
-    return max(counts, key=lambda of: (counts[of] / of, of))
+    return counts
+
+
+def _problem(parts: Sequence[Part], pairs: Sequence[tuple[Part, BinaryIO]]) -> str | None:
+    """Why these parts are no whole; None: they are."""
+    there = {part.path for part, _ in pairs}
+    missing = [part.path.name for part in parts if part.path not in there]
+    if missing:
+        return f"lacks {', '.join(missing[:5])}, run the other shards before they are joined"
+    for part, file in pairs:
+        if left := sum(part.read(file, chunk) is None for chunk in part.chunks):
+            return (
+                f"{part.path.name} is not complete ({left} of {len(part.chunks)} chunks are missing), run that shard "
+                "again, it goes on where it ended"
+            )
+    return None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from landuse.errors import UserError
 from landuse.files import rename, replacing
-from landuse.mapping.ground import BLOCK, Ground
+from landuse.mapping.ground import BLOCK
 from landuse.mapping.scene import environment
 from landuse.mapping.vectors import carried, write_geojson, write_geopackage
 
@@ -66,7 +66,9 @@ class _Corners:
     is_hole: NDArray[np.bool_]
 
 
-def write_polygons(classes: Path, confidence: Path, facts: dict[str, Any], ground: Ground | None, path: Path) -> int:
+def write_polygons(
+    classes: Path, confidence: Path, facts: dict[str, Any], block_areas: FloatArray | None, path: Path
+) -> int:
     """Write the regions of one class that hang together by the sides of their pixels.
 
     Polygons are valid, do not overlap and cover what has data; their pixels and hectares add up to those of the raster.
@@ -78,7 +80,7 @@ def write_polygons(classes: Path, confidence: Path, facts: dict[str, Any], groun
         classes: the raster of classes.
         confidence: that of confidence, of the same shape.
         facts: of the map, as ``map.json`` has them.
-        ground: where the scene lies; None: nobody knows, so that polygons have no ``area_ha``.
+        block_areas: square metres of a pixel of each block; None: nobody knows, so that polygons have no ``area_ha``.
         path: of the file to write, which ends in .gpkg or .geojson.
 
     Returns:
@@ -92,7 +94,7 @@ def write_polygons(classes: Path, confidence: Path, facts: dict[str, Any], groun
         raise UserError(f"{path.name} is no kind of polygons: let it end in .gpkg or .geojson.")
     with environment():
         regions = _regions(classes, facts["nodata"])
-        columns = _columns(regions, confidence, facts, ground)
+        columns = _columns(regions, confidence, facts, block_areas)
     with replacing(path) as temporary, tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         written = Path(folder) / path.name  # GDAL goes by the suffix, and leaves journals beside what it could not end
         write = write_geojson if path.suffix.lower() == ".geojson" else write_geopackage
@@ -185,7 +187,7 @@ def _polygons(coordinates: list[list[list[tuple[float, float]]]], places: _Place
 
 
 def _columns(
-    regions: _Regions, confidence: Path, facts: dict[str, Any], ground: Ground | None
+    regions: _Regions, confidence: Path, facts: dict[str, Any], block_areas: FloatArray | None
 ) -> dict[str, NDArray[Any]]:
     """The fields of the polygons."""
     import shapely
@@ -195,12 +197,12 @@ def _columns(
     pixels = np.rint(shapely.area(regions.shapes)).astype(np.int64)
     with _opened(confidence) as dataset:
         sums = _sums(corners, _integral_of(dataset, corners), len(pixels))
-    if ground is None:
+    if block_areas is None:
         areas = np.full(len(pixels), np.nan)
-    elif ground.is_planar:
-        areas = pixels * float(ground.pixel_areas(np.zeros(1), np.zeros(1))[0])
+    elif (block_areas == block_areas[0, 0]).all():
+        areas = pixels * block_areas[0, 0]
     else:
-        areas = _sums(corners, _integral_of_areas(ground, corners), len(pixels))
+        areas = _sums(corners, _integral_of_areas(block_areas, corners), len(pixels))
     return {
         "class": np.array([names[value] for value in regions.values.tolist()], object),
         "value": regions.values.astype(np.int32),
@@ -265,9 +267,8 @@ def _integral_of(dataset: "rasterio.DatasetReader", corners: _Corners) -> FloatA
     return back
 
 
-def _integral_of_areas(ground: Ground, corners: _Corners) -> FloatArray:
+def _integral_of_areas(areas: FloatArray, corners: _Corners) -> FloatArray:
     """The integral image of the pixels' areas at corners; it is linear between those of blocks."""
-    areas = ground.block_areas()
     integral = np.zeros((areas.shape[0] + 1, areas.shape[1] + 1))
     integral[1:, 1:] = (areas * BLOCK**2).cumsum(0).cumsum(1)  # as if the last blocks were whole
     row, down = np.divmod(corners.rows, BLOCK)

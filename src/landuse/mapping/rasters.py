@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.addresses import shown
+from landuse.addresses import named
 from landuse.data.workers import num_workers
 from landuse.errors import UserError
 from landuse.files import replacing
@@ -19,7 +19,7 @@ from landuse.mapping.parts import Answers
 from landuse.mapping.plan import Grid, blend
 from landuse.mapping.scene import Reader, Scene, environment, writing
 
-COLUMNS = 4096  # of a scene whose mask is read at once
+MASK_BYTES = 32 * 2**20  # of a scene whose mask is read at once
 UNCLASSIFIED = "unclassified"
 
 
@@ -85,23 +85,34 @@ def _strip(reader: Reader, grid: Grid, answers: Answers, values: Values, min_con
         confidence.repeat(across, axis=1).repeat(down, axis=0),
     )
     if (shares < 1).any():
-        for start in range(0, width, COLUMNS):
-            columns = slice(start, min(start + COLUMNS, width))
-            if (valid := reader.valid(rows, columns)) is not None:
-                strip.classes[:, columns][~valid] = values.nodata
-                strip.confidence[:, columns][~valid] = np.nan
+        _cut_out(reader, strip, values)
     return strip
 
 
-def count(scene: Scene, strip: Strip, values: Values, num_classes: int, counts: Counts) -> None:
-    """Add a strip's pixels and their areas to what was counted."""
-    for start in range(0, scene.width, BLOCK):
-        columns = slice(start, min(start + BLOCK, scene.width))
-        found = np.bincount(strip.classes[:, columns].ravel(), minlength=values.nodata + 1)
+def _cut_out(reader: Reader, strip: Strip, values: Values) -> None:
+    """Give a strip the nodata of the scene, read in whole rows as files hold them."""
+    width, rows = reader.scene.width, strip.rows
+    every = max(1, MASK_BYTES // (width * reader.scene.pixel_bytes))
+    for start in range(rows.start, rows.stop, every):
+        part = slice(start, min(start + every, rows.stop))
+        if (valid := reader.valid(part, slice(0, width))) is not None:
+            own = slice(part.start - rows.start, part.stop - rows.start)
+            strip.classes[own][~valid] = values.nodata
+            strip.confidence[own][~valid] = np.nan
+
+
+def count(strip: Strip, values: Values, num_classes: int, counts: Counts, areas: NDArray[np.float64] | None) -> None:
+    """Add a strip's pixels and their areas to what was counted.
+
+    Args:
+        areas: square metres of a pixel of each of the strip's blocks; None: nobody knows.
+    """
+    for block, start in enumerate(range(0, strip.classes.shape[1], BLOCK)):
+        found = np.bincount(strip.classes[:, start : start + BLOCK].ravel(), minlength=values.nodata + 1)
         pixels = np.append(found[:num_classes], found[values.unclassified])
         counts.pixels += pixels
-        if counts.square_metres is not None and scene.ground is not None:
-            counts.square_metres += pixels * scene.ground.block_area(strip.rows, columns)
+        if counts.square_metres is not None and areas is not None:
+            counts.square_metres += pixels * areas[block]
 
 
 def write_rasters(
@@ -111,21 +122,20 @@ def write_rasters(
     classes: Sequence[str],
     colours: Mapping[int, tuple[int, int, int]],
     folder: Path,
-    pixel_area: float | None,
+    areas: NDArray[np.float64] | None,
 ) -> Counts:
     """Write ``classes.tif`` and ``confidence.tif``, and count on the way.
 
     Args:
         colours: of the values, RGB.
-        pixel_area: square metres of a pixel where the scene has no place on the ground but a known scale.
+        areas: square metres of a pixel of each block, (rows of blocks, columns of blocks); None: nobody knows.
 
     Raises:
         UserError: as :func:`strips`, or nothing holds data.
         OSError: they cannot be written.
     """
-    knows_area = scene.ground is not None or pixel_area is not None
     num_values = len(classes) + 1
-    counts = Counts(np.zeros(num_values, np.int64), np.zeros(num_values) if knows_area else None)
+    counts = Counts(np.zeros(num_values, np.int64), None if areas is None else np.zeros(num_values))
     with _scratch(folder, "classes") as class_strips, _scratch(folder, "confidence") as confidence_strips:
         with (
             _created(scene, class_strips, values.dtype, values.nodata) as class_file,
@@ -139,15 +149,13 @@ def write_rasters(
                 window = _window(strip.rows, scene.width)
                 class_file.write(strip.classes, 1, window=window)
                 confidence_file.write(strip.confidence, 1, window=window)
-                count(scene, strip, values, len(classes), counts)
+                count(strip, values, len(classes), counts, None if areas is None else areas[strip.rows.start // BLOCK])
         if not counts.pixels.sum():
             raise UserError(
-                f"{shown(scene.path)} holds no data: all of its pixels are nodata, so there is nothing to map."
+                f"{named(scene.path)} holds no data: all of its pixels are nodata, so there is nothing to map."
             )
         _write_cog(class_strips, folder / "classes.tif")
         _write_cog(confidence_strips, folder / "confidence.tif")
-    if pixel_area is not None and scene.ground is None:
-        counts.square_metres = counts.pixels.astype(np.float64) * pixel_area
     with replacing(folder / "classes.tif.aux.xml") as temporary:
         temporary.write_text(_category_names(classes), encoding="utf-8", newline="\n", errors="replace")
     return counts

@@ -3,14 +3,16 @@
 import math
 from dataclasses import dataclass
 
-from landuse.addresses import shown
+from landuse.addresses import named
 from landuse.config.schema import MapConfig
 from landuse.errors import UserError
 from landuse.mapping.plan import Axis, Grid
 from landuse.mapping.scene import Scene
 from landuse.serving.artifact import ServedModel
 
+MOST_TILES = 200_000_000  # of a scene
 FEWEST_PX, MOST_PX = 4, 8192  # sides of a tile in the scene
+LARGEST_CONTRADICTION = 0.02  # between what is asked and the georeference
 LARGEST_FACTOR = 2.0  # between the resolutions of the scene and of the model's images, beyond which it is warned
 
 
@@ -49,7 +51,7 @@ def plan(scene: Scene, model: ServedModel, asked: MapConfig) -> Scale:
         warnings.append(_of_guess(side_px, pixel_size, tile_m))
     if not FEWEST_PX <= min(across, down) <= max(across, down) <= MOST_PX:
         raise UserError(
-            f"A tile of {tile_m:g} m would be {across} x {down} pixels of {shown(scene.path)}, and {FEWEST_PX} to "
+            f"A tile of {tile_m:g} m would be {across} x {down} pixels of {named(scene.path)}, and {FEWEST_PX} to "
             f"{MOST_PX:,} are taken: resample the scene (gdalwarp -tr), or correct it with map.tile_m= or map.gsd=."
         )
     if min(scene.width - across, scene.height - down) < 0:
@@ -57,21 +59,21 @@ def plan(scene: Scene, model: ServedModel, asked: MapConfig) -> Scale:
             f"The scene ({scene.width} x {scene.height} pixels) is smaller than a tile ({across} x {down}), which is "
             "completed by mirroring it."
         )
+    _require_few(scene, down, across, asked.stride)
     grid = Grid(_axis(scene.height, down, asked.stride), _axis(scene.width, across, asked.stride))
     return Scale(grid, pixel_size, tile_m, tuple(warnings))
 
 
 def _pixel_size(scene: Scene, asked: MapConfig) -> tuple[float, float] | None:
-    if asked.gsd is not None:
-        return asked.gsd, asked.gsd
     if scene.ground is None:
-        return None
-    try:
-        return scene.ground.pixel_size()
-    except ValueError as error:
+        return None if asked.gsd is None else (asked.gsd, asked.gsd)
+    size = scene.ground.pixel_size()
+    if asked.gsd is not None and abs(asked.gsd / math.sqrt(size[0] * size[1]) - 1) > LARGEST_CONTRADICTION:
         raise UserError(
-            f"{shown(scene.path)}: {error}. Mend its georeference, or say what a pixel measures with map.gsd=METRES."
-        ) from error
+            f"map.gsd={asked.gsd:g}, but by its georeference a pixel of {named(scene.path)} measures {size[0]:.4g} x "
+            f"{size[1]:.4g} m: leave map.gsd out, or correct the georeference."
+        )
+    return size
 
 
 def _of_scale(pixel_size: tuple[float, float], model_gsd: float) -> list[str]:
@@ -98,6 +100,17 @@ def _of_guess(side_px: int, pixel_size: tuple[float, float] | None, tile_m: floa
         f"Nothing says {' and '.join(unknown)}: tiles of {side_px} pixels are taken, as if the scene had the "
         f"resolution of the model's images. To say it: {' '.join(cure)}."
     )
+
+
+def _require_few(scene: Scene, down: int, across: int, stride: float) -> None:
+    """Reckoned: a scene that lies about its size would have more chunks than memory holds."""
+    steps = [max(1, stride * tile) if stride <= 1 else stride for tile in (down, across)]
+    number = (scene.height / steps[0] + 1) * (scene.width / steps[1] + 1)
+    if number > MOST_TILES:
+        raise UserError(
+            f"{named(scene.path)} has about {number:,.0f} tiles, of {MOST_TILES:,} at most: give a larger "
+            "map.stride, or map it in pieces (gdal_translate -srcwin)."
+        )
 
 
 def _axis(length: int, tile: int, stride: float) -> Axis:

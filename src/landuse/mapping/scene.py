@@ -1,5 +1,6 @@
 """Scenes: large images on disk or on a server, of which a part at a time is read as 8-bit RGB."""
 
+import logging
 import os
 import shutil
 import warnings
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from landuse.addresses import shown
+from landuse.addresses import named, without_passwords
 from landuse.data.workers import num_workers
 from landuse.errors import UserError
 from landuse.mapping.ground import Ground
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img")
 CACHE_MB = 128  # decoded blocks that GDAL keeps, of all threads together; its own choice is a share of the memory
+ROWS_SCALED = 64  # at once
+CURE = "Copy it again, or open it with gdalinfo to see more."
+REMOTE_CURE = "Check address and account, or download it: servers that send no parts of a file cannot be read from."
 FULL_BYTES = 2**20  # left on a disk, of which GDAL says no more than that it could not write
 NOT_PLACED = "Dataset has no geotransform"  # what rasterio warns of, and we say ourselves
 GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_CACHEMAX": CACHE_MB * 2**20,
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # a server is not asked for its whole folder
     "CPL_VSIL_CURL_USE_HEAD": "NO",  # signed addresses are for GET alone
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_LOW_SPEED_TIME": 30,
@@ -39,6 +42,7 @@ GDAL_OPTIONS: dict[str, Any] = {
 }
 
 warnings.filterwarnings("ignore", message=NOT_PLACED)
+logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, by the error
 
 
 class Pixels(NamedTuple):
@@ -61,6 +65,7 @@ class Scene:
         transform: six numbers, affine, from (column, row) to coordinates; None: it has no place on the ground.
         bands: numbers of the bands that are read, one or three, from 1.
         band_names: what they are called.
+        files: that it consists of, as far as they are on a disk.
         dtype: of the bands.
         value_range: what becomes 0 and 255; None: the values are 8-bit colours already.
         range_rule: how that was chosen, in words.
@@ -77,6 +82,7 @@ class Scene:
     transform: tuple[float, ...] | None
     bands: tuple[int, ...]
     band_names: tuple[str, ...]
+    files: tuple[str, ...]
     dtype: str
     value_range: tuple[float, float] | None
     range_rule: str
@@ -84,14 +90,24 @@ class Scene:
     nodata: float | None
     palette: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Of a pixel of the bands that are read, as the file has it, and at least as 8-bit RGB."""
+        return max(3, len(self.bands) * np.dtype(self.dtype).itemsize)
+
     @cached_property
     def ground(self) -> Ground | None:
-        """Where it lies; None: nobody knows."""
+        """Where it lies; None: nobody knows, or its coordinates lead to no place on the earth."""
         from affine import Affine
 
-        if self.crs is None or self.transform is None:
+        if self.crs is None or self.transform is None or not (self.crs.is_projected or self.crs.is_geographic):
             return None
-        return Ground(self.crs, Affine(*self.transform), self.width, self.height)
+        ground = Ground(self.crs, Affine(*self.transform), self.width, self.height)
+        try:
+            ground.pixel_size()
+        except ValueError:
+            return None
+        return ground
 
     @contextmanager
     def opened(self) -> Iterator["Reader"]:
@@ -135,7 +151,17 @@ class Reader:
         Raises:
             UserError: as :meth:`read`.
         """
-        return self.read(rows, columns).valid if self.scene.may_lack_data else None
+        from rasterio.windows import Window
+
+        scene = self.scene
+        if not scene.may_lack_data:
+            return None
+        if scene.palette is not None or np.dtype(scene.dtype).kind == "f":  # the values themselves say it
+            return self.read(rows, columns).valid
+        with explained(scene.path, f" at row {rows.start}, column {columns.start}"):
+            masks = self._dataset.read_masks(list(scene.bands), window=Window.from_slices(rows, columns))
+        valid: NDArray[np.bool_] = masks.max(axis=0) > 0
+        return None if valid.all() else valid
 
     def _valid(self, values: NDArray[Any], masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
         valid: NDArray[np.bool_] = masks.max(axis=0) > 0
@@ -159,8 +185,11 @@ class Reader:
 def _scaled(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
     """As :func:`landuse.data.decode.decode` scales them."""
     low, high = value_range
-    numbers = np.nan_to_num(values.astype(np.float64), nan=low)
-    return np.clip((numbers - low) / (high - low) * 255 + 0.5, 0, 255).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), ROWS_SCALED):  # in float64, which all at once would be eight times the scene
+        numbers = np.nan_to_num(values[start : start + ROWS_SCALED].astype(np.float64), nan=low)
+        scaled[start : start + ROWS_SCALED] = np.clip((numbers - low) / (high - low) * 255 + 0.5, 0, 255)
+    return scaled
 
 
 def _table(dtype: str, value_range: tuple[float, float] | None) -> NDArray[np.uint8] | None:
@@ -171,7 +200,7 @@ def _table(dtype: str, value_range: tuple[float, float] | None) -> NDArray[np.ui
     return _scaled(np.arange(2 ** (8 * kind.itemsize), dtype=f"u{kind.itemsize}").view(kind), value_range)
 
 
-def environment() -> Any:
+def environment(address: str = "") -> Any:
     """What rasterio is used in: bounded caches and times, and the account for gs:// where there is one."""
     import rasterio
 
@@ -180,6 +209,8 @@ def environment() -> Any:
         options |= {"CPL_GS_ENDPOINT": emulator.rstrip("/") + "/"}
     if not any(os.environ.get(name) for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GS_OAUTH2_REFRESH_TOKEN")):
         options |= {"GS_NO_SIGN_REQUEST": "YES"}  # public objects need no account
+    if "://" in address:  # a server is not asked for its whole folder; on a disk masks and world files lie there
+        options |= {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
     return rasterio.Env(**options)
 
 
@@ -200,7 +231,7 @@ def opened(path: str, address: str) -> Iterator["DatasetReader"]:
     """
     import rasterio
 
-    with environment():
+    with environment(address):
         with explained(path, ""):
             dataset = rasterio.open(address)
         with dataset:
@@ -219,10 +250,10 @@ def explained(path: str, where: str) -> Iterator[None]:
         yield
     except known as error:
         cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())[:300]
+        reason = " ".join(str(without_passwords(str(cause))).split())[:300]
         raise UserError(
-            f"{shown(path)} cannot be read{where} ({reason}): it is no image that GDAL reads, is damaged, cut short or "
-            "out of reach. Copy it again, or open it with gdalinfo to see more."
+            f"{named(path)} cannot be read{where} ({reason}): it is no image that GDAL reads, is damaged, cut short or "
+            f"out of reach. {REMOTE_CURE if '://' in path else CURE}"
         ) from error
 
 

@@ -55,6 +55,8 @@ def find_confusion(given: str | None, model: ServedModel, min_confidence: float)
     path = Path(given) if given is not None else model.folder.parent.parent / "evaluation.json"
     if given is None and not path.is_file():
         return None, "not corrected: the run's test split was not evaluated yet (python -m landuse.evaluate run=PATH)"
+    if not path.is_file():
+        raise UserError(f"map.evaluation={given}: no such file. Give the evaluation.json of this model.")
     content = read_mapping(path, LARGEST_EVALUATION)
     problem = _problem(content, model)
     if problem and given is not None:

@@ -20,8 +20,9 @@ def shares_of_data(grid: Grid, chunk: Chunk, valid: NDArray[np.bool_] | None) ->
     shape = (len(chunk.rows), len(chunk.columns))
     if valid is None or valid.all():
         return np.ones(shape, np.float32)
-    shares = [valid[window].mean() for window in windows_of(grid, chunk)]
-    return np.array(shares, np.float32).reshape(shape)
+    shares = np.array([valid[window].mean() for window in windows_of(grid, chunk)])
+    nearly = np.nextafter(np.float32(1), np.float32(0))  # a single pixel without data must not be lost to rounding
+    return np.where(shares < 1, np.minimum(shares.astype(np.float32), nearly), np.float32(1)).reshape(shape)
 
 
 def windows_of(grid: Grid, chunk: Chunk) -> Iterator[tuple[slice, slice]]:

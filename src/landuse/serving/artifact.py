@@ -101,7 +101,7 @@ def _parse(folder: Path, content: Any) -> ServedModel:
     classes, size, temperature = content["classes"], content["image_size"], content["temperature"]
     _require(
         isinstance(classes, list) and 2 <= len(classes) <= MOST_CLASSES and len(set(classes)) == len(classes)
-        and all(isinstance(name, str) and name.strip() for name in classes),
+        and all(isinstance(name, str) and name.strip() and _is_text(name) for name in classes),
         "classes must be a list of different names",
     )  # fmt: skip
     _require(type(size) is int and 8 <= size <= LARGEST_SIZE, f"image_size must lie between 8 and {LARGEST_SIZE}")
@@ -130,6 +130,11 @@ def _parse(folder: Path, content: Any) -> ServedModel:
         tile_size=ground.tile_size,
         info=content,
     )
+
+
+def _is_text(name: str) -> bool:
+    """JSON can express lone surrogates, which no file takes, and the character that ends texts elsewhere."""
+    return "\0" not in name and not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _is_number(value: object) -> bool:

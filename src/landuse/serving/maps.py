@@ -35,9 +35,8 @@ MOST_CLASSES = 256  # that a byte tells apart
 
 def tile_of(model: ServedModel) -> int:
     """Side of the images that the model was trained with, in their own pixels; where that is not known, its input's."""
-    source = model.info.get("source")
-    known = source.get("tile_size") if isinstance(source, dict) else None
-    return known if type(known) is int and SMALLEST_TILE <= known <= LARGEST_TILE else model.image_size
+    known = model.tile_size or 0
+    return known if SMALLEST_TILE <= known <= LARGEST_TILE else model.image_size
 
 
 class Maps:
