@@ -21,7 +21,7 @@ from landuse.mapping.picture import write_picture
 from landuse.mapping.polygons import write_polygons
 from landuse.mapping.rasters import Counts, Values, strips, values_for, write_rasters
 from landuse.mapping.scene import environment
-from landuse.mapping.style import write_style
+from landuse.mapping.style import write_polygon_style, write_style
 from landuse.mapping.table import area_rows, find_confusion, write_csv
 
 log = logging.getLogger(__name__)
@@ -154,6 +154,7 @@ def _polygons(work: Work, facts: dict[str, Any]) -> None:
             raise UserError(  # SQLite's words say no more than that it could not
                 f"{path}: {error}: make room or allow writing there, or choose another folder with output=PATH."
             ) from error
+        write_polygon_style(folder / "polygons.qml", facts)
         log.info("polygons    %s", f"{num:,}")
 
 
