@@ -151,6 +151,7 @@ def interrupted(checkout: Checkout) -> Checkout:
     return checkout
 
 
+@pytest.mark.slow
 def test_interrupted(interrupted: Checkout) -> None:
     assert interrupted.repro() == ["train", "evaluate"]
     # best.pt: an epoch that is the best so far is saved as such first, and the kill may fall between the two.

@@ -128,7 +128,11 @@ def test_a_killed_process_ends_the_job_and_leaves_a_run_that_goes_on(tiny, tmp_p
             "error: Out of memory (no room). Lower trainer.batch_size",
             marks=pytest.mark.slow,
         ),
-        ("from landuse.errors import UserError; raise UserError('A mistake of one.')", "error: A mistake of one."),
+        pytest.param(
+            "from landuse.errors import UserError; raise UserError('A mistake of one.')",
+            "error: A mistake of one.",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_befalls_one_process_is_said(tiny, tmp_path: Path, fault: str, message: str) -> None:

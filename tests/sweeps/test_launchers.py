@@ -58,9 +58,8 @@ def check_a_sweep(where: Path, launcher: str, tiny: list[str]) -> None:
         assert provenance["hardware"]["num_threads"] == len(share_of_cores(0, 2))
 
 
-@pytest.mark.parametrize(
-    ("launcher", "extra"), [("joblib", "joblib"), pytest.param("submitit_local", "slurm", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "extra"), [("joblib", "joblib"), ("submitit_local", "slurm")])
 def test_trials_in_processes_of_a_launcher(tmp_path: Path, tiny: list[str], launcher: str, extra: str) -> None:
     require(launcher.partition("_")[0], extra)
     check_a_sweep(tmp_path, launcher, tiny)

@@ -172,6 +172,7 @@ def test_a_lock_is_held_once(locks: list[DatabaseLocks]) -> None:
     assert theirs.acquire(3, wait=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["restart", "disconnection"])
 def test_locks_are_taken_back(server: Server, locks: list[DatabaseLocks], how: str) -> None:
     mine, theirs = locks

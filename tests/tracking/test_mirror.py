@@ -65,6 +65,7 @@ def test_everything_of_a_run_arrives(command: Run, tiny: list[str], server: Serv
     assert files["model/model.safetensors"] == (folder / "model/model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_added_to_its_run(command: Run, tiny: list[str], server: Server, tmp_path: Path) -> None:
     assert command("train", *tiny, ONLINE, "run_name=x").status == 0
     assert command("evaluate").status == 0
@@ -136,6 +137,7 @@ def test_a_run_is_sent_later(command: Run, run: Path, server: Server) -> None:
     assert command("track", "tracking=off").status == 2
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_had_recorded_arrives(tiny: list[str], server: Server, tmp_path: Path) -> None:
     process = start(tmp_path, *tiny, ONLINE)
     wait_until(lambda: server.runs and len(epochs(server)) >= 2)
@@ -147,6 +149,7 @@ def test_what_a_killed_run_had_recorded_arrives(tiny: list[str], server: Server,
     assert epochs(server) == list(range(len(lines))) and server.runs[name]["exit_code"] == 1
 
 
+@pytest.mark.slow
 def test_the_trials_of_a_sweep_are_a_group(command: Run, tiny: list[str], server: Server) -> None:
     sweep = ["--multirun", "hydra/sweeper=landuse", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=s"]
     done = command("train", *sweep, *tiny, "trainer.lr=interval(0.001,0.02)", ONLINE)
