@@ -149,6 +149,7 @@ def test_the_same_weights_give_the_same_graph(place: Path, run: Path, quick: lis
     assert "val accuracy" in (run / "export/export.log").read_text()
 
 
+@pytest.mark.slow
 def test_what_loses_too_much_is_refused(run: Path, quick: list[str], command) -> None:
     line = ["export.variants=[pruned,fp32]", "export.prune_amount=0.9", "export.prune_epochs=0"]
     done = command("export", *quick, *line)

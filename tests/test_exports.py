@@ -46,6 +46,7 @@ def config_of(run: Path, variant: str = "fp32") -> Config:
     return config
 
 
+@pytest.mark.slow
 def test_made_once_and_again_for_other_weights(trained: Path) -> None:
     folder = exports.find_exported(config_of(trained))
     assert folder == trained / "export" / "fp32"
@@ -61,6 +62,7 @@ def test_made_once_and_again_for_other_weights(trained: Path) -> None:
     assert (folder / "model.onnx").stat().st_mtime_ns != written
 
 
+@pytest.mark.slow
 def test_of_several_that_start_at_once_one_makes_it(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(trained / "export", ignore_errors=True)
     config = config_of(trained)

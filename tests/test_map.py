@@ -199,13 +199,13 @@ def test_shards_are_joined_to_what_one_process_makes(command: Run, model: str, t
 def test_shards_are_the_same_beside_nodata(command: Run, model: str, tmp_path: Path) -> None:
     """What is read with a chunk differs from shard to shard, and must not matter."""
     draws = np.random.default_rng(0)
-    pixels = draws.integers(1, 255, (1000, 1800, 3), np.uint8)
-    pixels[500:510, 300:350] = 0
+    pixels = draws.integers(1, 255, (400, 900, 3), np.uint8)
+    pixels[200:205, 150:170] = 0
     place = UTM @ Affine.scale(0.5)  # tiles are resized
     asked = [model, f"input={write(tmp_path / 'scene.tif', pixels, transform=place, nodata=0)}"]
     assert command("map", *asked, "output=whole").status == 0
-    for number in range(1, 6):
-        assert command("map", *asked, "output=parts", f"shard={number}/5").status == 0
+    for number in (1, 2, 3):
+        assert command("map", *asked, "output=parts", f"shard={number}/3").status == 0
     assert command("map", "merge", "output=parts").status == 0
     assert outputs(Path("parts")) == outputs(Path("whole"))
 
@@ -351,6 +351,7 @@ def test_no_data_at_all(command: Run, model: str, tmp_path: Path) -> None:
     assert done.status == 2 and "holds no data" in done.err and not Path("map/classes.tif").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_map_goes_on(tmp_path: Path, model: str) -> None:
     """Killed outright in the middle, and then completed: the same map as in one go."""
     scene = write(tmp_path / "scene.tif", colours([row * 6 for row in REGIONS] * 9))

@@ -54,7 +54,7 @@ def test_a_run_of_before_goes_on_where_the_ground_is_now_known(tmp_path: Path) -
     path = tmp_path / "config.yaml"
     lines = path.read_text().splitlines(keepends=True)
     older = [line for line in lines if line.split(":")[0] not in ("  gsd", "  tile_size")]
-    assert len(older) == len(lines) - 2
+    assert len(older) == len(lines) - 3  # and `map.gsd`
     path.write_text("".join(older))
     (tmp_path / "checkpoints" / "last.pt").touch()
     config.data.gsd, config.data.tile_size, config.trainer.resume = 0.3, 256, "auto"

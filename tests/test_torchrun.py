@@ -72,6 +72,7 @@ def workers(torchrun_pid: int) -> dict[int, int]:
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_run_which_one_can_complete(tiny, tmp_path: Path) -> None:
     long = [*tiny, "hardware=ddp", "trainer.epochs=400", "trainer.device=cpu", "augment=strong"]
     process = torchrun(tmp_path, *long)

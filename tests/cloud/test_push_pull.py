@@ -28,6 +28,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_push_wipe_pull(command, checkout: Checkout, emulator: Emulator, monkeypatch) -> None:
     emulator.put("round-trip")
     root, dvc = checkout.root / "project", (sys.executable, "-m", "dvc")

@@ -31,7 +31,12 @@ def run(path: Path, images: np.ndarray) -> list[np.ndarray]:
     return session.run(["probabilities", "features"], {"images": images})
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+QUICK = ("cnn", "slim_resnet", "vit")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BUILDERS]
+)
 def test_a_graph_answers_as_its_network_for_batches_of_any_size(name: str, tmp_path: Path) -> None:
     network = ServedNetwork(seeded(BUILDERS[name]), 3, MEAN, STD, temperature=0.7)
     write_graph(network, 32, tmp_path / "model.onnx")

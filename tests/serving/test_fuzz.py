@@ -108,7 +108,7 @@ def test_many_mutated_images(exported: Path) -> None:
         assert resident_mb(service) < before + 60
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_made_up_requests(exported: Path, examples: int, tmp_path: Path) -> None:
     """By schemathesis, from the service's own description; random bytes are no images, so refusals are no failure."""
     program = Path(sys.executable).with_name("schemathesis")

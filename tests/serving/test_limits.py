@@ -319,7 +319,7 @@ def test_who_waits_too_long_is_told(exported: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert set(statuses) == {200, 503}
+        assert 503 in statuses and set(statuses) <= {200, 503}
         assert is_well(service)
 
 

@@ -79,6 +79,7 @@ def test_an_interrupt_of_the_group_is_answered_by_the_service_alone(exported: Pa
         assert service.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 def test_a_service_that_has_not_started_yet_is_told_to_stop(exported: Path) -> None:
     line = [sys.executable, "-m", "landuse.serve", f"run={exported}", "serve.port=0", "serve.lanes=1"]
     process = subprocess.Popen(line, cwd=exported, stderr=subprocess.PIPE)

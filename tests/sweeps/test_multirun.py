@@ -118,6 +118,7 @@ def test_a_signal_after_a_trial_was_complete_costs_nothing(sweep, tmp_path: Path
     assert [row["state"] for row in leaderboard(tmp_path / "outputs/sweeps/s")] == ["complete"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_that_ends_in_another_error_is_no_failure(
     sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int

@@ -117,6 +117,7 @@ def is_gone(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_trial(start) -> None:
     sweep = start("hydra.sweeper.n_trials=3")
     os.kill(sweep.wait_for_worker(), signal.SIGKILL)

@@ -147,9 +147,9 @@ def without(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
     ("fault", "timeout_s", "reason"),
     [
         (no_key, TIMEOUT_S, "wandb login"),
-        (answered_by(401), TIMEOUT_S, "returned error 401"),
+        pytest.param(answered_by(401), TIMEOUT_S, "returned error 401", marks=pytest.mark.slow),
         (nobody_listens, SHORT_S, "connection refused"),
-        (never_answered, SHORT_S, "context deadline exceeded"),
+        pytest.param(never_answered, SHORT_S, "context deadline exceeded", marks=pytest.mark.slow),
         pytest.param(answered_by(500), SHORT_S, "HTTP 500", marks=pytest.mark.slow),
         pytest.param(server_errors_later, SHORT_S, "it had not taken everything after 6 s", marks=pytest.mark.slow),
         (killed, TIMEOUT_S, "ended with status -9"),

@@ -71,6 +71,7 @@ def test_all_processes_hold_the_same_model(outcomes, case: str) -> None:
     assert differences(first, second) == {"train/loss": 0, "val/loss": 0, "val/accuracy": 0}
 
 
+@pytest.mark.slow
 def test_statistics_of_shares_are_another_training(outcomes) -> None:
     one, first, _ = outcomes["shares"]
     assert differences(one, first)["train/loss"] > 1e-3

@@ -206,7 +206,7 @@ def _created(scene: Scene, path: Path, dtype: str, nodata: float) -> Iterator[An
     }  # fmt: skip
     if scene.transform is not None:
         profile["transform"] = Affine(*scene.transform)
-    with writing(path), environment(), rasterio.open(path, "w", **profile) as file:
+    with writing(path), environment(), rasterio.open(path, mode="w", **profile) as file:
         yield file
 
 
