@@ -221,7 +221,7 @@ def test_no_run_and_half_a_run(command, run: Path, tmp_path: Path) -> None:
 def test_a_run_that_was_interrupted_is_made_in_one_go(command, tiny, tmp_path: Path) -> None:
     run = tmp_path / "outputs/train/folder_cnn/x"
     # One thread in the process of its own as in this one, where other tests have had a say.
-    arguments = [*tiny, "run_name=x", "trainer.epochs=12", "trainer.resume=auto", "hardware.num_threads=1"]
+    arguments = [*tiny, "run_name=x", "trainer.epochs=40", "trainer.resume=auto", "hardware.num_threads=1"]
     process = training(arguments, tmp_path, run)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
@@ -232,7 +232,7 @@ def test_a_run_that_was_interrupted_is_made_in_one_go(command, tiny, tmp_path: P
     assert part["source_hash"] == load(run / "provenance.json")["source_hash"]
     done = command("reproduce")
     assert done.status == 0, done.err
-    assert "identical   12 epochs" in done.err
+    assert "identical   40 epochs" in done.err
     assert load(tmp_path / "outputs/reproduce/folder_cnn/x/provenance.json")["resumed_from"] is None
 
 
@@ -254,7 +254,7 @@ def test_what_cannot_be_made_in_one_go_is_refused(command, run: Path, tiny, tmp_
 
 
 def test_an_interrupted_reproduction_goes_on(command, tiny, tmp_path: Path) -> None:
-    assert command("train", *tiny, "run_name=x", "trainer.epochs=20").status == 0
+    assert command("train", *tiny, "run_name=x", "trainer.epochs=40").status == 0
     own = tmp_path / "outputs/reproduce/folder_cnn/x"
     process = training([f"data.home={tmp_path}/data"], tmp_path, own, command="reproduce")
     process.send_signal(signal.SIGTERM)
@@ -265,7 +265,7 @@ def test_an_interrupted_reproduction_goes_on(command, tiny, tmp_path: Path) -> N
     done = command("reproduce", f"data.home={tmp_path}/data")
     assert done.status == 0, done.err
     assert "resumed from" in done.err
-    assert "identical   20 epochs, 14 tensors" in done.err
+    assert "identical   40 epochs, 14 tensors" in done.err
     assert result(tmp_path)["identical"] is True
 
 
