@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landuse.cli import Invocation, leave, run_command
-from landuse.config.schema import Config
+from landuse.config.schema import Config, CustomModelConfig
 from landuse.config.validate_map import parse_shard, validate_map
 from landuse.errors import FailureError, UserError
 from landuse.exports import find_exported, require_extra
@@ -55,7 +55,10 @@ def map(config: Config, call: Invocation) -> None:
     find_confusion(config.map.evaluation, described.model, config.map.min_confidence)
     claim(output, config, folder, scenes)
     is_merge = config.map.merge
-    classifier = described if is_merge else open_classifier(folder, config.trainer.device, config.map.batch_size)
+    custom = config.model if isinstance(config.model, CustomModelConfig) and config.model.target else None
+    classifier = (
+        described if is_merge else open_classifier(folder, config.trainer.device, config.map.batch_size, custom)
+    )
     shard = Shard(*parse_shard(config.shard))
     problems = []
     for number, (where, path) in enumerate(scenes.items(), 1):

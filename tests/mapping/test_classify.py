@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from landuse.config.schema import Config
+from landuse.config.schema import Config, CustomModelConfig
 from landuse.errors import UserError
 from landuse.mapping.bands import Task
 from landuse.mapping.classifiers import OnnxClassifier, TorchClassifier, open_classifier
@@ -15,6 +15,8 @@ from landuse.mapping.classify import answer
 from landuse.mapping.describe import Asked, describe
 from landuse.mapping.plan import Axis, Grid
 from landuse.mapping.scene import Scene
+from landuse.models.export import save_model
+from landuse.models.registry import build_model
 from tests.conftest import Run, overrides
 from tests.mapping.scenes import CLASSES, TILE, colours, write
 from tests.serving.tiny_model import write_exported
@@ -87,13 +89,18 @@ def run(command: Run, image_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "out/train/folder_cnn/one"
 
 
-def test_torch_answers_as_the_graph_does(run: Path) -> None:
-    """What a GPU computes, here on the CPU."""
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+
+@pytest.mark.parametrize(
+    ("device", "tolerance"), [("cpu", 1e-5), pytest.param("cuda", 1e-2, marks=NEEDS_GPU)]
+)  # a GPU may multiply in TF32
+def test_torch_answers_as_the_graph_does(run: Path, device: str, tolerance: float) -> None:
     folder = run / "export" / "fp32"
     images = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)
-    of_torch, of_onnx = TorchClassifier(folder, "cpu"), OnnxClassifier(folder, 7)
+    of_torch, of_onnx = TorchClassifier(folder, device), OnnxClassifier(folder, 7)
     assert of_torch.model == of_onnx.model
-    assert of_torch.probabilities(images) == pytest.approx(of_onnx.probabilities(images), abs=1e-5)
+    assert of_torch.probabilities(images) == pytest.approx(of_onnx.probabilities(images), abs=tolerance)
     assert isinstance(open_classifier(folder, "auto" if not torch.cuda.is_available() else "cpu", 4), OnnxClassifier)
     description = json.loads((folder / "onnx.json").read_text())
     (folder / "onnx.json").write_text(json.dumps(description | {"variant": "int8"}))
@@ -106,3 +113,25 @@ def test_a_gpu_needs_the_run(tmp_path: Path) -> None:
         TorchClassifier(write_exported(tmp_path / "a" / "b"), "cuda")
     assert Config().trainer.device == "auto"
     assert isinstance(open_classifier(tmp_path / "a" / "b", "auto", 4), OnnxClassifier)
+
+
+def test_a_network_of_the_user_s_own_goes_to_a_gpu_by_their_word_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mapped_nets.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    custom = CustomModelConfig(target="mapped_nets.net")
+    network = build_model(custom, len(CLASSES), 16)
+    save_model(tmp_path / "run/model", network, custom, CLASSES, 16, [0.5] * 3, [0.2] * 3, {})
+    weights = json.loads((tmp_path / "run/model/model.json").read_text())["weights_sha256"]
+    folder = write_exported(tmp_path / "run/export/fp32", weights_sha256=weights)
+    monkeypatch.setattr("landuse.config.devices.num_cuda_devices", lambda: 1)
+    assert isinstance(open_classifier(folder, "auto", 4), OnnxClassifier)
+    with pytest.raises(UserError, match="add: model=custom model.target=mapped_nets.net"):
+        open_classifier(folder, "cuda", 4)
+    opened = TorchClassifier(folder, "cpu", custom)
+    assert opened.probabilities(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, len(CLASSES))

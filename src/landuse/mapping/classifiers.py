@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from landuse.config.schema import CustomModelConfig
 from landuse.errors import UserError
+from landuse.models.description import read_description
 from landuse.serving.artifact import ServedModel, read_served
 from landuse.serving.engine import Engine
 
@@ -66,11 +68,12 @@ class OnnxClassifier:
 class TorchClassifier:
     """The run's network in PyTorch, calibrated as the export is; calls wait for each other, for there is one device."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, custom: CustomModelConfig | None = None) -> None:
         """
         Args:
             folder: an exported folder inside its run: ``<run>/export/fp32``.
             device: cuda, cuda:N, mps or cpu.
+            custom: as :func:`landuse.models.export.load_model`.
 
         Raises:
             UserError: the run's model is not there, is another one, or the export is of another kind than fp32.
@@ -91,7 +94,7 @@ class TorchClassifier:
             raise UserError(
                 f"{folder} lies in no run folder, whose model/ a GPU needs: give run=PATH, or trainer.device=cpu."
             )
-        loaded = load_model(run)
+        loaded = load_model(run, custom)
         if loaded.info["weights_sha256"] != self.model.info.get("source", {}).get("weights_sha256"):
             raise UserError(
                 f"{folder} was exported from other weights than {run / 'model'} holds: export the run again."
@@ -119,17 +122,29 @@ class TorchClassifier:
         return answers
 
 
-def open_classifier(folder: Path, device: str, batch_size: int) -> OnnxClassifier | TorchClassifier:
+def open_classifier(
+    folder: Path, device: str, batch_size: int, custom: CustomModelConfig | None = None
+) -> OnnxClassifier | TorchClassifier:
     """What answers on this device: ``auto`` takes a GPU where there is one that the run's network can use.
+
+    Args:
+        folder: an exported folder.
+        custom: the user's own class of network; without it ``auto`` has the graph of such a network answer.
 
     Raises:
         UserError: as the classes here, or there is no such device.
     """
     from landuse.config.devices import has_mps, num_cuda_devices
 
-    is_fp32_of_run = (folder.parent.parent / "model").is_dir() and read_served(folder)[0].variant == "fp32"
-    if device == "auto" and is_fp32_of_run:
+    if device == "auto" and _is_network_at_hand(folder, custom):
         device = "cuda" if num_cuda_devices() else "mps" if has_mps() else "cpu"
     if device in ("auto", "cpu"):
         return OnnxClassifier(folder, batch_size)
-    return TorchClassifier(folder, device)
+    return TorchClassifier(folder, device, custom)
+
+
+def _is_network_at_hand(folder: Path, custom: CustomModelConfig | None) -> bool:
+    run = folder.parent.parent
+    if not (run / "model").is_dir() or read_served(folder)[0].variant != "fp32":
+        return False
+    return custom is not None or not isinstance(read_description(run / "model").config, CustomModelConfig)
