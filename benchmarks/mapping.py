@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.measure import MIB, Report, in_turn, run_process, split_options
 from benchmarks.scenes import GSD, SIDE, Tiles, write_scene
+from landuse.mapping.classify import Classifier
 
-BATCH = 32
-POOL = 256  # different tiles that the model is asked about
+POOL = 512  # different tiles that the model is asked about
 
 
 def main(arguments: list[str]) -> None:
@@ -51,7 +51,7 @@ def measure(folder: Path, options: dict[str, object], overrides: list[str]) -> N
 
     line = [f"run={options['run']}", f"map.stride={options['stride']}", f"map.tile_m={SIDE * GSD}", *overrides]
     config = compose_config([f"run={options['run']}", *overrides])
-    classifier = open_classifier(find_exported(config), config.trainer.device, BATCH)
+    classifier = open_classifier(find_exported(config), config.trainer.device, config.map.batch_size)
     memory: list[float] = []
     stages: dict[str, list[float]] = {"classified": [], "written": []}
     facts: dict[str, object] = {}
@@ -97,16 +97,16 @@ def write(path: Path, tiles: Tiles, side: int) -> None:
     write_scene(path, [row[:, :side] for row in rows], repeats=max(1, round(side / SIDE / len(rows))))
 
 
-def _answer(classifier: object, num_tiles: int) -> float:
+def _answer(classifier: Classifier, num_tiles: int) -> float:
     """Seconds for so many tiles on all cores."""
     from landuse.data.workers import num_workers
 
-    size = classifier.model.image_size  # type: ignore[attr-defined]
+    size, batch = classifier.model.image_size, classifier.batch_size
     pool = np.random.default_rng(0).integers(0, 256, (POOL, size, size, 3), np.uint8)
-    starts = [start % (POOL - BATCH) for start in range(0, num_tiles, BATCH)]
+    starts = [start % (POOL - batch) for start in range(0, num_tiles, batch)]
     started = time.perf_counter()
     with ThreadPoolExecutor(num_workers()) as executor:
-        list(executor.map(lambda start: classifier.probabilities(pool[start : start + BATCH]), starts))  # type: ignore[attr-defined]
+        list(executor.map(lambda start: classifier.probabilities(pool[start : start + batch]), starts))
     return time.perf_counter() - started
 
 

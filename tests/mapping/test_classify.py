@@ -42,7 +42,7 @@ def task(scene: Scene, grid: Grid) -> Task:
 def test_each_window_gets_its_class(tmp_path: Path, classifier: OnnxClassifier) -> None:
     pixels = colours(REGIONS)
     scene, grid = describe(str(write(tmp_path / "scene.tif", pixels)), Asked()), grid_of(pixels)
-    answers = answer(task(scene, grid), grid, classifier, 4, symmetries=False)
+    answers = answer(task(scene, grid), grid, classifier, symmetries=False)
     assert [CLASSES[i] for i in answers[:, :-1].argmax(axis=1)] == [*REGIONS[0], *REGIONS[1]]
     assert (answers[:, -1] == 1).all()
 
@@ -54,7 +54,7 @@ def test_symmetries_are_averaged(tmp_path: Path, classifier: OnnxClassifier) -> 
     seen: list[np.ndarray] = []
 
     class Spy:
-        model, device = classifier.model, "cpu"
+        model, device, batch_size = classifier.model, "cpu", 64
 
         def probabilities(self, images: np.ndarray) -> np.ndarray:
             seen.append(images.copy())
@@ -63,8 +63,8 @@ def test_symmetries_are_averaged(tmp_path: Path, classifier: OnnxClassifier) -> 
     marked = pixels.copy()
     marked[0, 0] = 255
     scene = describe(str(write(tmp_path / "marked.tif", marked)), Asked())
-    plain = answer(task(scene, grid), grid, Spy(), 64, symmetries=False)
-    averaged = answer(task(scene, grid), grid, Spy(), 64, symmetries=True)
+    plain = answer(task(scene, grid), grid, Spy(), symmetries=False)
+    averaged = answer(task(scene, grid), grid, Spy(), symmetries=True)
     assert averaged == pytest.approx(plain, abs=1e-6)
     corners = {tuple(map(int, np.argwhere((images[0] == 255).all(axis=2))[0])) for images in seen[1:]}
     assert len(seen) == 9 and corners == {(0, 0), (0, 15), (15, 0), (15, 15)}
@@ -74,7 +74,7 @@ def test_windows_without_data_are_not_asked(tmp_path: Path, classifier: OnnxClas
     pixels = colours(REGIONS)
     pixels[:, : TILE + 4] = 0
     scene, grid = describe(str(write(tmp_path / "scene.tif", pixels, nodata=0)), Asked()), grid_of(pixels)
-    answers = answer(task(scene, grid), grid, classifier, 4, symmetries=False).reshape(2, 3, 4)
+    answers = answer(task(scene, grid), grid, classifier, symmetries=False).reshape(2, 3, 4)
     assert (answers[:, 0] == 0).all() and (answers[:, 1, -1] == 0.75).all() and (answers[:, 2, -1] == 1).all()
     assert answers[:, 1, :-1].argmax(axis=1).tolist() == [CLASSES.index("water"), CLASSES.index("field")]
 
@@ -133,5 +133,5 @@ def test_a_network_of_the_user_s_own_goes_to_a_gpu_by_their_word_alone(
     assert isinstance(open_classifier(folder, "auto", 4), OnnxClassifier)
     with pytest.raises(UserError, match="add: model=custom model.target=mapped_nets.net"):
         open_classifier(folder, "cuda", 4)
-    opened = TorchClassifier(folder, "cpu", custom)
+    opened = TorchClassifier(folder, "cpu", custom=custom)
     assert opened.probabilities(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, len(CLASSES))

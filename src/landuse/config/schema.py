@@ -289,7 +289,7 @@ class MapConfig:
     polygons: Literal["gpkg", "geojson", "off"] = "gpkg"  # GeoPackage, or GeoJSON in longitude and latitude
     colours: dict[str, str] = field(default_factory=dict)  # of classes, such as {river: "#3366cc"}; others are chosen
     evaluation: str | None = None  # evaluation.json whose confusion corrects the areas; null: that of the run
-    batch_size: int = 32  # tiles per forward pass
+    batch_size: int | None = None  # tiles per forward pass; null: 32 on a CPU, 128 on a GPU
     num_workers: int | None = None  # threads that classify, beside one that reads; null: one a core
     merge: bool = False  # join the parts of all shards; `merge` for short
 

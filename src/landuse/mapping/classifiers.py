@@ -7,15 +7,19 @@ from numpy.typing import NDArray
 
 from landuse.config.schema import CustomModelConfig
 from landuse.errors import UserError
+from landuse.mapping.plan import CHUNK_COLUMNS, CHUNK_ROWS
 from landuse.models.description import read_description
 from landuse.serving.artifact import ServedModel, read_served
 from landuse.serving.engine import Engine
+
+CPU_BATCH = 32
+GPU_BATCH = CHUNK_ROWS * CHUNK_COLUMNS  # a whole chunk: what takes long is to tell a GPU of a batch, of whatever size
 
 
 class Described:
     """A model whose answers are all there already."""
 
-    device = "cpu"
+    device, batch_size = "cpu", CPU_BATCH
 
     def __init__(self, folder: Path) -> None:
         """
@@ -41,15 +45,17 @@ class OnnxClassifier:
 
     device = "cpu"
 
-    def __init__(self, folder: Path, batch_size: int) -> None:
+    def __init__(self, folder: Path, batch_size: int | None = None) -> None:
         """
         Args:
             folder: an exported folder.
+            batch_size: of the largest batch that it will be asked; None: what suits a CPU.
 
         Raises:
             UserError: it is damaged.
         """
-        self._engine = Engine(folder, max_batch=batch_size)
+        self.batch_size = batch_size or CPU_BATCH
+        self._engine = Engine(folder, max_batch=self.batch_size)
 
     @property
     def model(self) -> ServedModel:
@@ -68,11 +74,14 @@ class OnnxClassifier:
 class TorchClassifier:
     """The run's network in PyTorch, calibrated as the export is; calls wait for each other, for there is one device."""
 
-    def __init__(self, folder: Path, device: str, custom: CustomModelConfig | None = None) -> None:
+    def __init__(
+        self, folder: Path, device: str, batch_size: int | None = None, custom: CustomModelConfig | None = None
+    ) -> None:
         """
         Args:
             folder: an exported folder inside its run: ``<run>/export/fp32``.
             device: cuda, cuda:N, mps or cpu.
+            batch_size: as it will be asked; None: what suits a GPU.
             custom: as :func:`landuse.models.export.load_model`.
 
         Raises:
@@ -99,7 +108,7 @@ class TorchClassifier:
             raise UserError(
                 f"{folder} was exported from other weights than {run / 'model'} holds: export the run again."
             )
-        self.device = device
+        self.device, self.batch_size = device, batch_size or GPU_BATCH
         self._torch, self._lock = torch, threading.Lock()
         self._network = loaded.model.to(device)
         self._mean, self._std = (torch.tensor(values, device=device) for values in (loaded.mean, loaded.std))
@@ -123,12 +132,13 @@ class TorchClassifier:
 
 
 def open_classifier(
-    folder: Path, device: str, batch_size: int, custom: CustomModelConfig | None = None
+    folder: Path, device: str, batch_size: int | None = None, custom: CustomModelConfig | None = None
 ) -> OnnxClassifier | TorchClassifier:
     """What answers on this device: ``auto`` takes a GPU where there is one that the run's network can use.
 
     Args:
         folder: an exported folder.
+        batch_size: None: what suits the device.
         custom: the user's own class of network; without it ``auto`` has the graph of such a network answer.
 
     Raises:
@@ -140,7 +150,7 @@ def open_classifier(
         device = "cuda" if num_cuda_devices() else "mps" if has_mps() else "cpu"
     if device in ("auto", "cpu"):
         return OnnxClassifier(folder, batch_size)
-    return TorchClassifier(folder, device, custom)
+    return TorchClassifier(folder, device, batch_size, custom)
 
 
 def _is_network_at_hand(folder: Path, custom: CustomModelConfig | None) -> bool:

@@ -36,6 +36,10 @@ class Classifier(Protocol):
     def device(self) -> str:
         """Where it computes: cpu, cuda, cuda:N or mps."""
 
+    @property
+    def batch_size(self) -> int:
+        """How many images it is to be asked about at once, at most."""
+
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, C) of images (N, S, S, 3) uint8 RGB."""
 
@@ -47,7 +51,6 @@ def classify(
     part: OpenPart,
     chunks: Sequence[Chunk],
     num_threads: int,
-    batch_size: int,
     symmetries: bool,
     on_chunk: Callable[[Chunk], None],
 ) -> None:
@@ -68,7 +71,7 @@ def classify(
         with suppress(_StoppedError):
             while (task := tasks.take()) is not None:
                 shown = preview.shrink(task.chunk, task.pixels.colours)
-                part.write(task.chunk, Answer(answer(task, grid, asked, batch_size, symmetries), shown))
+                part.write(task.chunk, Answer(answer(task, grid, asked, symmetries), shown))
                 on_chunk(task.chunk)
                 del task  # with it goes the last hold on the band
 
@@ -93,7 +96,7 @@ class _Stoppable:
 
     def __init__(self, classifier: Classifier, is_closed: threading.Event) -> None:
         self._classifier, self._is_closed = classifier, is_closed
-        self.model, self.device = classifier.model, classifier.device
+        self.model, self.device, self.batch_size = classifier.model, classifier.device, classifier.batch_size
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._is_closed.is_set():
@@ -101,7 +104,7 @@ class _Stoppable:
         return self._classifier.probabilities(images)
 
 
-def answer(task: Task, grid: Grid, classifier: Classifier, batch_size: int, symmetries: bool) -> NDArray[np.float32]:
+def answer(task: Task, grid: Grid, classifier: Classifier, symmetries: bool) -> NDArray[np.float32]:
     """(windows, C + 1) of one chunk: probabilities, then the share of data; where that is 0 nothing was asked.
 
     Batches are part of what is computed, since arithmetic may depend on them in the last digit: they never reach over
@@ -115,7 +118,8 @@ def answer(task: Task, grid: Grid, classifier: Classifier, batch_size: int, symm
     if wanted.any():
         tiles = cut(grid, chunk, pixels, valid, wanted, model.image_size)
         ask = _symmetric if symmetries else _plain
-        batches = [tiles[start : start + batch_size] for start in range(0, len(tiles), batch_size)]
+        size = classifier.batch_size
+        batches = [tiles[start : start + size] for start in range(0, len(tiles), size)]
         answers[wanted.ravel(), :-1] = np.concatenate([ask(classifier, batch) for batch in batches])
     return answers
 

@@ -153,5 +153,10 @@ def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
     pairs |= {f"map.{key}": (then["map"].get(key), now["map"][key]) for key in keys}
     for name, (before, after) in pairs.items():
         if before != after:
-            return f"{name} ({named(str(before))[:200]} then, {named(str(after))[:200]} now)"
+            return f"{name} ({_typed(before)} then, {_typed(after)} now)"
     return ""
+
+
+def _typed(value: object) -> str:
+    """As one would type it."""
+    return "null" if value is None else named(str(value))[:200]

