@@ -2,7 +2,6 @@
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,10 +61,10 @@ def _write_map(work: Work) -> dict[str, Any]:
     write_csv(folder / "areas.csv", rows)
     write_json(folder / "map.json", facts)
     write_style(folder / "classes.qml", facts)
-    with ThreadPoolExecutor(1) as executor:
-        shown = executor.submit(_show, preview, facts, folder)
-        _polygons(work, facts)  # here, where a signal stops them at once: they may take much longer
-        shown.result()
+    _polygons(work, facts)
+    classes, confidence = (_shrunk(folder / name, preview.shape[:2]) for name in ("classes.tif", "confidence.tif"))
+    write_picture(preview, classes, facts, folder / "map.png")
+    write_map_page(preview, classes, confidence, facts, folder / "map.html")
     log.info("written     in %.1f s", time.perf_counter() - started)
     return facts
 
@@ -137,12 +136,6 @@ def _facts(
         "areas_are_planar": None if scene.ground is None else scene.ground.is_planar,
         "warnings": list(scale.warnings),
     }
-
-
-def _show(preview: NDArray[np.uint8], facts: dict[str, Any], folder: Path) -> None:
-    classes, confidence = (_shrunk(folder / name, preview.shape[:2]) for name in ("classes.tif", "confidence.tif"))
-    write_picture(preview, classes, facts, folder / "map.png")
-    write_map_page(preview, classes, confidence, facts, folder / "map.html")
 
 
 def _polygons(work: Work, facts: dict[str, Any]) -> None:
