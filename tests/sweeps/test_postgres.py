@@ -238,6 +238,20 @@ def test_what_is_wrong_with_a_url(server: Server, wrong: dict[str, str], cause: 
     assert cause in message and cure in message and "\n" not in message and parts["password"] not in message
 
 
+def test_what_begins_while_the_server_is_away_waits_for_it(server: Server) -> None:
+    """A trial, or a worker that takes the place of another."""
+    url = server.new_database("away")
+    server.stop()
+    starting = threading.Timer(1, server.start)
+    try:
+        with pytest.raises(UserError, match="start the server"):
+            open_database(url)  # what the user starts is told at once
+    finally:
+        starting.start()
+    assert open_database(url, is_under_way=True).get_all_studies() == []
+    starting.join()
+
+
 def test_the_command_says_so_in_one_line(
     server: Server, command: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,8 +69,11 @@ def shown_url(url: str) -> str:
     return LOGIN.sub(r"\1***@", OPTION.sub(r"\1***", url))
 
 
-def open_database(url: str) -> "BaseStorage":
+def open_database(url: str, is_under_way: bool = False) -> "BaseStorage":
     """The storage of Optuna that is in a database; its tables are made where there are none.
+
+    Args:
+        is_under_way: the sweep could open it before, so that a server out of reach is waited for.
 
     Raises:
         UserError: it cannot be reached or used, or the driver is not installed; the message has the cure.
@@ -82,9 +85,13 @@ def open_database(url: str) -> "BaseStorage":
     driver = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     # One connection is kept; those that the server has closed in the meantime are found out and replaced.
     options = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": -1, "connect_args": CLIENT}
+
+    def connect() -> "BaseStorage":
+        return cast("BaseStorage", _patient_storage()(RDBStorage(driver, engine_kwargs=options)))
+
     for attempts_left in reversed(range(5)):
         try:
-            return cast("BaseStorage", _patient_storage()(RDBStorage(driver, engine_kwargs=options)))
+            return _patiently(connect) if is_under_way else connect()
         except ImportError as error:
             raise UserError("PostgreSQL needs its driver: pip install 'landuse[postgres]'.") from error
         except (DBAPIError, StorageInternalError) as error:

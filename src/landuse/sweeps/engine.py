@@ -71,7 +71,7 @@ def run(
     for name in ("hydra", "hydra_plugins"):  # launchers show every override of a job, ours included
         logging.getLogger(name).setLevel(logging.WARNING)
     session = os.environ.get(workers.SESSION) or uuid.uuid4().hex
-    sweep = Sweep(plan, session)
+    sweep = Sweep(plan, session, is_under_way=workers.is_worker())
     with logs.also_to(plan.folder / "sweep.log", "landuse.sweeps"):
         if workers.is_worker():
             workers.end_with_the_parent()

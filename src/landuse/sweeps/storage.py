@@ -96,13 +96,16 @@ def check_url(url: str | None) -> None:
         )
 
 
-def open_storage(folder: Path, url: str | None) -> "BaseStorage":
+def open_storage(folder: Path, url: str | None, is_under_way: bool = False) -> "BaseStorage":
     """The study's storage: a journal file in ``folder``, or the database of ``url``.
+
+    Args:
+        is_under_way: as :func:`landuse.sweeps.database.open_database`.
 
     Raises:
         UserError: the database cannot be reached, or its driver is not installed.
     """
-    return _journal(folder) if url is None else open_database(url)
+    return _journal(folder) if url is None else open_database(url, is_under_way)
 
 
 def open_locks(folder: Path, storage: "BaseStorage", study_name: str) -> Locks:

@@ -35,11 +35,12 @@ SPACE, OBJECTIVE, BASE = "space", "objective", "configuration"  # attributes of 
 class Sweep:
     """A study, and the trials of it that this process runs."""
 
-    def __init__(self, plan: Plan, session: str) -> None:
+    def __init__(self, plan: Plan, session: str, is_under_way: bool = False) -> None:
         """Open the study of a plan; make it where there is none.
 
         Args:
             session: of one start of the sweep, shared by its workers; failures are counted within it.
+            is_under_way: who started this process has opened the storage before.
 
         Raises:
             UserError: the storage cannot be used, or holds a study of another space, objective or configuration.
@@ -48,7 +49,7 @@ class Sweep:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         plan.folder.mkdir(parents=True, exist_ok=True)
-        storage = open_storage(plan.folder, plan.storage)
+        storage = open_storage(plan.folder, plan.storage, is_under_way)
         self.plan, self._session = plan, session
         self._locks = open_locks(plan.folder, storage, plan.name)
         with exclusive(self._locks):

@@ -37,7 +37,7 @@ class PruningObserver:
         sweeper = HydraConfig.get().sweeper  # the storage from here, as an override would show its password
         study = optuna.load_study(
             study_name=os.environ[STUDY],
-            storage=open_storage(Path(os.environ[FOLDER]), sweeper.storage),
+            storage=open_storage(Path(os.environ[FOLDER]), sweeper.storage, is_under_way=True),
             pruner=build(sweeper.pruner),
         )
         frozen = study.get_trials(deepcopy=False)[int(os.environ[NUMBER])]
