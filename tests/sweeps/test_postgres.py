@@ -248,8 +248,10 @@ def test_what_begins_while_the_server_is_away_waits_for_it(server: Server) -> No
             open_database(url)  # what the user starts is told at once
     finally:
         starting.start()
-    assert open_database(url, is_under_way=True).get_all_studies() == []
+    storage = open_database(url, is_under_way=True)
     starting.join()
+    assert storage.get_all_studies() == []
+    storage._backend.engine.dispose()  # type: ignore[attr-defined]
 
 
 def test_the_command_says_so_in_one_line(
