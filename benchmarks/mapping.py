@@ -46,12 +46,14 @@ def main(arguments: list[str]) -> None:
 def measure(folder: Path, options: dict[str, object], overrides: list[str]) -> None:
     """Of the scene in the folder."""
     from benchmarks.trainings import compose_config
-    from landuse.exports import find_exported
+    from landuse.exports import find_exported, named_network
     from landuse.mapping.classifiers import open_classifier
 
     line = [f"run={options['run']}", f"map.stride={options['stride']}", f"map.tile_m={SIDE * GSD}", *overrides]
     config = compose_config([f"run={options['run']}", *overrides])
-    classifier = open_classifier(find_exported(config), config.trainer.device, config.map.batch_size)
+    classifier = open_classifier(
+        find_exported(config), config.trainer.device, config.map.batch_size, named_network(config)
+    )
     memory: list[float] = []
     stages: dict[str, list[float]] = {"classified": [], "written": []}
     facts: dict[str, object] = {}

@@ -57,7 +57,7 @@ CURES = {
 SIZES = {
     "predict": "predict.batch_size",
     "serve": "serve.max_pixels",
-    "map": "map.batch_size or map.num_workers",
+    "map": "map.batch_size (32 on a CPU, 128 on a GPU) or map.num_workers",
 }  # what memory grows with
 EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 # Of several processes, torchrun ends the others as soon as one has ended, so whoever has more to say must be first.

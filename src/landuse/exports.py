@@ -90,11 +90,14 @@ def _make(config: Config, run: Path) -> None:
         raise UserError("The model could not be exported, for the reason above.")
 
 
+def named_network(config: Config) -> CustomModelConfig | None:
+    """The user's own class of network, where this very command line names one; a run's folder may not."""
+    return config.model if isinstance(config.model, CustomModelConfig) and config.model.target is not None else None
+
+
 def _custom_model(config: Config) -> list[str]:
-    """The user's own class, which only a command line may name."""
-    if not isinstance(config.model, CustomModelConfig) or config.model.target is None:
-        return []
-    return ["model=custom", f"model.target={quoted(config.model.target)}"]
+    network = named_network(config)
+    return [] if network is None else ["model=custom", f"model.target={quoted(str(network.target))}"]
 
 
 def _warn_of_no_data(folder: Path) -> None:

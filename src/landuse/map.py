@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landuse.cli import Invocation, leave, run_command
-from landuse.config.schema import Config, CustomModelConfig
+from landuse.config.schema import Config
 from landuse.config.validate_map import parse_shard, validate_map
 from landuse.errors import FailureError, UserError
-from landuse.exports import find_exported, require_extra
+from landuse.exports import find_exported, named_network, require_extra
 from landuse.tracking import logs
 
 if TYPE_CHECKING:
@@ -55,9 +55,10 @@ def map(config: Config, call: Invocation) -> None:
     find_confusion(config.map.evaluation, described.model, config.map.min_confidence)
     claim(output, config, folder, scenes)
     is_merge = config.map.merge
-    custom = config.model if isinstance(config.model, CustomModelConfig) and config.model.target else None
     classifier = (
-        described if is_merge else open_classifier(folder, config.trainer.device, config.map.batch_size, custom)
+        described
+        if is_merge
+        else open_classifier(folder, config.trainer.device, config.map.batch_size, named_network(config))
     )
     shard = Shard(*parse_shard(config.shard))
     problems = []

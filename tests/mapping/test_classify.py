@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from landuse.config.schema import Config, CustomModelConfig
+from landuse.config.validate_map import MOST_TILES
 from landuse.errors import UserError
 from landuse.mapping.bands import Task
-from landuse.mapping.classifiers import OnnxClassifier, TorchClassifier, open_classifier
+from landuse.mapping.classifiers import GPU_BATCH, OnnxClassifier, TorchClassifier, open_classifier
 from landuse.mapping.classify import answer
 from landuse.mapping.describe import Asked, describe
 from landuse.mapping.plan import Axis, Grid
@@ -70,6 +71,22 @@ def test_symmetries_are_averaged(tmp_path: Path, classifier: OnnxClassifier) -> 
     assert len(seen) == 9 and corners == {(0, 0), (0, 15), (15, 0), (15, 15)}
 
 
+def test_batches_are_as_large_as_the_classifier_takes_them(tmp_path: Path) -> None:
+    folder = write_exported(tmp_path / "model")
+    assert OnnxClassifier(folder).batch_size == 32 and MOST_TILES == GPU_BATCH == 128
+    pixels = colours(REGIONS)
+    scene, grid = describe(str(write(tmp_path / "scene.tif", pixels)), Asked()), grid_of(pixels)
+    asked: list[int] = []
+
+    class Spy(OnnxClassifier):
+        def probabilities(self, images: np.ndarray) -> np.ndarray:
+            asked.append(len(images))
+            return super().probabilities(images)
+
+    answer(task(scene, grid), grid, Spy(folder, 4), symmetries=False)
+    assert asked == [4, 2]
+
+
 def test_windows_without_data_are_not_asked(tmp_path: Path, classifier: OnnxClassifier) -> None:
     pixels = colours(REGIONS)
     pixels[:, : TILE + 4] = 0
@@ -116,7 +133,7 @@ def test_a_gpu_needs_the_run(tmp_path: Path) -> None:
 
 
 def test_a_network_of_the_user_s_own_goes_to_a_gpu_by_their_word_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "mapped_nets.py").write_text(
         "from torch import nn\n"
@@ -130,8 +147,22 @@ def test_a_network_of_the_user_s_own_goes_to_a_gpu_by_their_word_alone(
     weights = json.loads((tmp_path / "run/model/model.json").read_text())["weights_sha256"]
     folder = write_exported(tmp_path / "run/export/fp32", weights_sha256=weights)
     monkeypatch.setattr("landuse.config.devices.num_cuda_devices", lambda: 1)
-    assert isinstance(open_classifier(folder, "auto", 4), OnnxClassifier)
+    with caplog.at_level("INFO"):
+        assert isinstance(open_classifier(folder, "auto", 4), OnnxClassifier)
+    assert "model.target=" in caplog.text
     with pytest.raises(UserError, match="add: model=custom model.target=mapped_nets.net"):
         open_classifier(folder, "cuda", 4)
     opened = TorchClassifier(folder, "cpu", custom=custom)
     assert opened.probabilities(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, len(CLASSES))
+
+
+@pytest.mark.parametrize("beside", [None, "{}"])
+@pytest.mark.parametrize("num_gpus", [0, 1])
+def test_what_lies_beside_an_export_may_be_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: str | None, num_gpus: int
+) -> None:
+    (tmp_path / "model").mkdir()
+    if beside is not None:
+        (tmp_path / "model/model.json").write_text(beside)
+    monkeypatch.setattr("landuse.config.devices.num_cuda_devices", lambda: num_gpus)
+    assert isinstance(open_classifier(write_exported(tmp_path / "a/b"), "auto"), OnnxClassifier)

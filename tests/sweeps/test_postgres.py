@@ -232,8 +232,9 @@ def test_a_process_that_is_killed_lets_go(server: Server, locks: list[DatabaseLo
 def test_what_is_wrong_with_a_url(server: Server, wrong: dict[str, str], cause: str, cure: str) -> None:
     right = {"password": PASSWORD, "database": "postgres", "host": "127.0.0.1", "port": str(server.port)}
     parts = right | wrong
+    is_under_way = cause != "refused"  # which alone is waited for
     with pytest.raises(UserError) as caught:
-        open_database("postgresql://sweeps:{password}@{host}:{port}/{database}".format(**parts))
+        open_database("postgresql://sweeps:{password}@{host}:{port}/{database}".format(**parts), is_under_way)
     message = str(caught.value)
     assert cause in message and cure in message and "\n" not in message and parts["password"] not in message
 

@@ -13,6 +13,7 @@ from landuse.errors import UserError
 LARGEST_STRIDE = 1_000_000  # pixels
 LEAST_METRES, LARGEST_METRES = 0.0001, 1_000_000.0
 MOST_SHARDS = 100_000
+MOST_TILES = 128  # of a chunk, beyond which no batch reaches
 
 
 def validate_map(config: Config) -> None:
@@ -66,7 +67,7 @@ def _map(asked: MapConfig) -> Iterator[str]:
         len(asked.value_range) == 2 and asked.value_range[0] < asked.value_range[1]
     ):
         yield f"map.value_range={list(asked.value_range)}: needs [low,high] with low < high, such as [0,3000]."
-    for name, largest in (("batch_size", 4096), ("num_workers", MOST_THREADS)):
+    for name, largest in (("batch_size", MOST_TILES), ("num_workers", MOST_THREADS)):
         value = getattr(asked, name)
         if value is not None and not 1 <= value <= largest:
             yield f"map.{name}={value}: must lie between 1 and {largest:,}."

@@ -1,5 +1,6 @@
 """What answers for windows: the exported graph on the CPU, or the network it was made of on a GPU."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from landuse.models.description import read_description
 from landuse.serving.artifact import ServedModel, read_served
 from landuse.serving.engine import Engine
 
+log = logging.getLogger(__name__)
+
 CPU_BATCH = 32
-GPU_BATCH = CHUNK_ROWS * CHUNK_COLUMNS  # a whole chunk: what takes long is to tell a GPU of a batch, of whatever size
+GPU_BATCH = CHUNK_ROWS * CHUNK_COLUMNS  # a whole chunk: to tell a GPU of a batch takes as long for a small one
 
 
 class Described:
@@ -49,7 +52,7 @@ class OnnxClassifier:
         """
         Args:
             folder: an exported folder.
-            batch_size: of the largest batch that it will be asked; None: what suits a CPU.
+            batch_size: the largest batch that it will be asked; None: what suits a CPU.
 
         Raises:
             UserError: it is damaged.
@@ -81,7 +84,7 @@ class TorchClassifier:
         Args:
             folder: an exported folder inside its run: ``<run>/export/fp32``.
             device: cuda, cuda:N, mps or cpu.
-            batch_size: as it will be asked; None: what suits a GPU.
+            batch_size: the largest batch that it will be asked; None: what suits a GPU.
             custom: as :func:`landuse.models.export.load_model`.
 
         Raises:
@@ -134,7 +137,7 @@ class TorchClassifier:
 def open_classifier(
     folder: Path, device: str, batch_size: int | None = None, custom: CustomModelConfig | None = None
 ) -> OnnxClassifier | TorchClassifier:
-    """What answers on this device: ``auto`` takes a GPU where there is one that the run's network can use.
+    """What answers on this device: ``auto`` takes a GPU where there is one and the run's network is at hand.
 
     Args:
         folder: an exported folder.
@@ -142,19 +145,25 @@ def open_classifier(
         custom: the user's own class of network; without it ``auto`` has the graph of such a network answer.
 
     Raises:
-        UserError: as the classes here, or there is no such device.
+        UserError: as the classes here.
     """
     from landuse.config.devices import has_mps, num_cuda_devices
 
-    if device == "auto" and _is_network_at_hand(folder, custom):
+    if device == "auto":
         device = "cuda" if num_cuda_devices() else "mps" if has_mps() else "cpu"
-    if device in ("auto", "cpu"):
+        if device != "cpu" and not _is_network_at_hand(folder, custom):
+            log.info("device      cpu: a GPU needs the run beside its fp32 export, and model.target= of an own network")
+            device = "cpu"
+    if device == "cpu":
         return OnnxClassifier(folder, batch_size)
     return TorchClassifier(folder, device, batch_size, custom)
 
 
 def _is_network_at_hand(folder: Path, custom: CustomModelConfig | None) -> bool:
-    run = folder.parent.parent
-    if not (run / "model").is_dir() or read_served(folder)[0].variant != "fp32":
+    if read_served(folder)[0].variant != "fp32":
         return False
-    return custom is not None or not isinstance(read_description(run / "model").config, CustomModelConfig)
+    try:
+        described = read_description(folder.parent.parent / "model").config
+    except UserError:  # the export lies elsewhere, and what is beside it may be anything
+        return False
+    return custom is not None or not isinstance(described, CustomModelConfig)

@@ -158,5 +158,5 @@ def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _typed(value: object) -> str:
-    """As one would type it."""
+    """Short, and null as on the command line."""
     return "null" if value is None else named(str(value))[:200]

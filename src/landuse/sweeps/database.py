@@ -49,6 +49,12 @@ CURES = {
     r"pg_hba": "let this user and machine in, in the server's pg_hba.conf",
 }  # fmt: skip
 
+# Of a server that is there, or of an address that leads nowhere: waiting changes nothing.
+FINAL = (
+    r"password authentication failed|no password supplied|(role|database) .* does not exist|resolve|translate host"
+    "|Name or service|No address|permission denied|pg_hba"
+)
+
 
 def hide_password(override: str) -> str:
     """An override of the command line, without the password of a storage.
@@ -73,7 +79,7 @@ def open_database(url: str, is_under_way: bool = False) -> "BaseStorage":
     """The storage of Optuna that is in a database; its tables are made where there are none.
 
     Args:
-        is_under_way: the sweep could open it before, so that a server out of reach is waited for.
+        is_under_way: the sweep could open it before, so that a server that does not answer is waited for.
 
     Raises:
         UserError: it cannot be reached or used, or the driver is not installed; the message has the cure.
@@ -91,7 +97,7 @@ def open_database(url: str, is_under_way: bool = False) -> "BaseStorage":
 
     for attempts_left in reversed(range(5)):
         try:
-            return _patiently(connect) if is_under_way else connect()
+            return _patiently(connect, FINAL) if is_under_way else connect()
         except ImportError as error:
             raise UserError("PostgreSQL needs its driver: pip install 'landuse[postgres]'.") from error
         except (DBAPIError, StorageInternalError) as error:
@@ -210,10 +216,13 @@ def _patient_storage() -> Any:
     return type("PatientStorage", (_CachedStorage,), methods)
 
 
-def _patiently(call: Callable[[], T]) -> T:
+def _patiently(call: Callable[[], T], final: str | None = None) -> T:
     """What a call returns, made again for a while as long as the database is out of reach.
 
     To ask twice does no harm. At worst a trial is made of which nobody knows, and that is recorded as abandoned.
+
+    Args:
+        final: words of the server's after which the call's own error is raised at once.
 
     Raises:
         UserError: it stayed out of reach.
@@ -227,7 +236,7 @@ def _patiently(call: Callable[[], T]) -> T:
             result = call()
         except (StorageInternalError, SQLAlchemyError) as error:
             broken = _broken_connection(error)
-            if broken is None:
+            if broken is None or (final and re.search(final, str(broken.orig))):
                 raise
             reason = _reason(broken)
             if time.monotonic() - started > PATIENCE_S:

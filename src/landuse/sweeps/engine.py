@@ -71,10 +71,12 @@ def run(
     for name in ("hydra", "hydra_plugins"):  # launchers show every override of a job, ours included
         logging.getLogger(name).setLevel(logging.WARNING)
     session = os.environ.get(workers.SESSION) or uuid.uuid4().hex
-    sweep = Sweep(plan, session, is_under_way=workers.is_worker())
+    is_worker = workers.is_worker()
+    if is_worker:
+        workers.end_with_the_parent()
+    sweep = Sweep(plan, session, is_under_way=is_worker)
     with logs.also_to(plan.folder / "sweep.log", "landuse.sweeps"):
-        if workers.is_worker():
-            workers.end_with_the_parent()
+        if is_worker:
             _run_trials(sweep, launcher, config)
             return None
         try:
