@@ -108,6 +108,7 @@ def test_the_best_of_a_name_keeps_its_alias(command: Run, run: Path, server: Ser
     assert aliases == [[], [], ["best"], ["latest"]]
 
 
+@pytest.mark.slow
 def test_offline_keeps_one_whole_run(command: Run, tiny: list[str], tmp_path: Path) -> None:
     process = start(tmp_path, *tiny, "tracking=offline")
     folder = tmp_path / "outputs/train/folder_cnn/x"
