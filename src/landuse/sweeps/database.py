@@ -49,11 +49,8 @@ CURES = {
     r"pg_hba": "let this user and machine in, in the server's pg_hba.conf",
 }  # fmt: skip
 
-# Of a server that is there, or of an address that leads nowhere: waiting changes nothing.
-FINAL = (
-    r"password authentication failed|no password supplied|(role|database) .* does not exist|resolve|translate host"
-    "|Name or service|No address|permission denied|pg_hba"
-)
+# Waiting helps where a server does not answer or is full, and with nothing else.
+FINAL = "|".join(pattern for pattern in CURES if not pattern.startswith(("refused", "too many")))
 
 
 def hide_password(override: str) -> str:
